@@ -230,20 +230,12 @@ class RunningLoop:
     async def _ask_model(self, complete: Complete) -> None:
         """Answer the model calls that wait, all at once and in their order."""
         asked, self._models = tuple(self._models), deque[_AskedModel]()
-        answers: dict[int, ChatResponse] = {}
-
-        async def answer(place: int, call: _AskedModel) -> None:
-            answers[place] = await complete(call.request)
-
-        if len(asked) == 1:
-            await answer(0, asked[0])
-        else:
-            try:
-                async with anyio.create_task_group() as group:
-                    for place, call in enumerate(asked):
-                        group.start_soon(answer, place, call)
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from errors
+        try:
+            answers = await _answers(asked, complete)
+        except BaseException:
+            for call in asked:
+                call.slot.fail(Closed("the model did not answer, so the branch of this loop has ended"))
+            raise
         for place, call in enumerate(asked):
             self.made.append(Answered(hash_of(call.request), answers[place]))
             call.slot.fill(answers[place])
@@ -271,3 +263,22 @@ class RunningLoop:
             if not waiting.slot.filled.is_set():
                 waiting.slot.fail(Closed("the branch of this loop has ended"))
         self._models.clear()
+
+
+async def _answers(asked: tuple[_AskedModel, ...], complete: Complete) -> dict[int, ChatResponse]:
+    """The answers to model calls by their places; several calls are answered at the same time."""
+    answers: dict[int, ChatResponse] = {}
+
+    async def answer(place: int, call: _AskedModel) -> None:
+        answers[place] = await complete(call.request)
+
+    if len(asked) == 1:
+        await answer(0, asked[0])
+        return answers
+    try:
+        async with anyio.create_task_group() as group:
+            for place, call in enumerate(asked):
+                group.start_soon(answer, place, call)
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
+    return answers

@@ -172,12 +172,14 @@ def _short(number: float) -> str:
 
 async def _lines(progress: RunProgress, stream: TextIO, viewer: Callable[[], str | None]) -> None:
     told: str | None = None
+    played = False
     while True:
         await anyio.sleep(LINE_EVERY)
         if (address := viewer()) not in (None, told):
             told = address
             stream.write(f"watched at {address}\n")
-        if progress.planned or progress.note:
+        earlier, played = played, 0 < progress.planned == len(progress.episodes)
+        if progress.note or (progress.planned and not (earlier and played)):  # what is counted for long is said once
             stream.write(describe(progress) + "\n")
             stream.flush()
 

@@ -145,7 +145,8 @@ def _report(found: list[Finding], tried: list[Difficulty], as_json: bool, descri
         say(str(finding))
     for line in described:
         say(line)
-    say(f"{len(found)} problems" if found else "no problems found")
+    count = len(found)
+    say(f"{count} problem{'s' if count > 1 else ''}" if found else "no problems found")
     if tried:
         columns = (Column("task"), Column("split"), Column("solved"), Column("reward", right=True))
         rows = tuple((one.task, one.split, f"{one.solved} of {one.trials}", f"{one.reward:.2f}") for one in tried)

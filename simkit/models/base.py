@@ -294,7 +294,8 @@ class CallKey:
 
     def __str__(self) -> str:
         turn = self.turn
-        return f"call {self.call} of the {self.role}, turn {turn.turn} of {turn.task_id}/{turn.trial} at `{turn.path}`"
+        place = f"`{turn.path}`" if turn.path else "the root"
+        return f"call {self.call} of the {self.role}, turn {turn.turn} of {turn.task_id}/{turn.trial} at {place}"
 
 
 class ChatModel(Protocol):

@@ -18,6 +18,25 @@ from urllib.request import url2pathname
 from simkit.errors import UsageError
 
 DISTRIBUTION = "josh-simkit"
+EXTRA_OF = {
+    "agents": "openai-agents",
+    "langchain": "langgraph",
+    "langchain_openai": "langgraph",
+    "langgraph": "langgraph",
+    "matplotlib": "plots",
+    "mcp": "mcp",
+    "openai": "finetune",
+    "pandas": "frames",
+    "peft": "train",
+    "polars": "frames",
+    "pyarrow": "frames",
+    "pydantic_ai": "pydantic-ai",
+    "torch": "local",
+    "transformers": "local",
+    "trl": "train",
+}
+"""The extra that brings a module which components of users import."""
+
 CPU_TORCH = "pip install torch==2.13.0+cpu --index-url https://download.pytorch.org/whl/cpu"
 """Install command for the CPU build; by default pip installs the GPU build, which has several gigabytes."""
 
@@ -86,6 +105,17 @@ def install_command(extra: str) -> str:
         return f"pip install '{place}[{extra}]'" + (" in the clone of simkit" if place == "." else "")
     system = origin.get("vcs_info", {}).get("vcs")
     return f"pip install '{DISTRIBUTION}[{extra}]" + (f" @ {system}+{url}'" if system else "'")
+
+
+def advice_on(error: BaseException) -> str:
+    """What to do about a module that a user's file cannot import; empty for other errors."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    module = error.name.partition(".")[0]
+    if module in sys.modules or find_spec(module) is not None:  # a part of something installed
+        return ""
+    extra = EXTRA_OF.get(module)
+    return f"; {install_command(extra) if extra else f'install `{module}` beside simkit, with {sys.executable} -m pip'}"
 
 
 def _missing(name: str, extra: str) -> UsageError:

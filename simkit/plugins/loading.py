@@ -265,7 +265,7 @@ def import_file(path: Path, folder: Path | None = None) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UsageError(f"{path} cannot be imported: {_place(error)}") from error
+        raise UsageError(f"{path} cannot be imported: {_place(error)}{_advice(error)}") from error
     return module
 
 
@@ -287,9 +287,9 @@ def _import_module(name: str, noun: str, group: str, folder: Path | None) -> Mod
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise ComponentNotFound(f"there is no module `{name}`; {_listing(noun, group)}") from error
-        raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}") from error
+        raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}{_advice(error)}") from error
     except (Exception, SystemExit) as error:
-        raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}") from error
+        raise UsageError(f"the module `{name}` cannot be imported: {_place(error)}{_advice(error)}") from error
 
 
 def _attribute(module: ModuleType, attribute: str, target: str, noun: str) -> object:
@@ -305,7 +305,10 @@ def _attribute(module: ModuleType, attribute: str, target: str, noun: str) -> ob
 def _chosen(module: ModuleType, target: str, noun: str, choose: Choose) -> object:
     found = choose(module)
     if found is None:
-        raise ComponentNotFound(f"{target} does not hold exactly one {noun}; say which: {target}:NAME")
+        what = f"say which: {target}:NAME"
+        if noun == "world" and Path(module.__file__ or "").with_name("tasks.yaml").is_file():
+            what = f"the world is the folder, {target.rpartition('/')[0] or '.'}/"
+        raise ComponentNotFound(f"{target} does not hold exactly one {noun}; {what}")
     return found
 
 
@@ -337,7 +340,14 @@ def _loaded(point: EntryPoint, noun: str) -> object:
 
 def _listing(noun: str, group: str) -> str:
     names = ", ".join(available(group)) or "none"
-    return f"installed: {names}; or give your own {noun} as path/to/file.py:NAME or package.module:NAME"
+    folder = "a folder with tasks.yaml (./NAME), " if noun == "world" else ""
+    return f"installed: {names}; or give your own {noun} as {folder}path/to/file.py:NAME or package.module:NAME"
+
+
+def _advice(error: BaseException) -> str:
+    from simkit.plugins.extras import advice_on
+
+    return advice_on(error)
 
 
 def _place(error: BaseException) -> str:

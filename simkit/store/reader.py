@@ -250,8 +250,10 @@ class Reader:
         """
         rows = self.query(_EPISODE, {"run": run_id, "episode": episode}).dicts()
         if not rows:
+            similar = self._similar(run_id, episode)
             raise self._absent(
-                f"run {run_id} has no episode {episode!r}; `FROM episode_scores` lists them, a task's id is enough"
+                f"run {run_id} has no episode {episode!r}{similar}; `simkit show {run_id}` lists them, a task's id is "
+                "enough"
             )
         row = rows[0]
         for name in ("goals", "achieved"):
@@ -279,12 +281,23 @@ class Reader:
         """
         found = self.query(_TRANSCRIPT, [branch_id])
         if not found.rows:
-            raise self._absent(f"there is no branch {branch_id!r} in {self.path}; `FROM branches` lists them")
+            run, _, rest = branch_id.partition("/")
+            shown = f"`simkit show {run} {rest.rpartition('/')[0]}`" if rest.count("/") > 1 else "`FROM branches`"
+            raise self._absent(
+                f"there is no branch {branch_id!r} in {self.path}; {shown} lists them, by path and turn (`.3`, `LR.2`)"
+            )
         rows = found.dicts()
         for row in rows:
             row["message"], row["flags"] = orjson.loads(row["message"]), tuple(row["flags"] or ())
         end = self.query(_END, [branch_id]).dicts()[0]
         return Transcript(branch_id, tuple(TranscriptLine(**row) for row in rows), **end)
+
+    def _similar(self, run_id: str, episode: str) -> str:
+        """The task of a run that is most like a name, for a message."""
+        from simkit.plugins.loading import nearest
+
+        tasks = self.query("select distinct task_id from episodes where run_id = ?", [run_id]).rows
+        return nearest(episode, tuple(str(task) for (task,) in tasks))
 
     def _absent(self, message: str) -> UsageError | StoreIncomplete:
         """The error for something not found; if lines are missing, it may exist after all."""

@@ -17,7 +17,8 @@ import simkit
 from simkit.agents import loop_task
 from simkit.agents.loop import AgentLoop, Dialogue
 from simkit.core.events import Episode
-from simkit.core.messages import SystemMessage, UserMessage
+from simkit.core.messages import AssistantMessage, SystemMessage, UserMessage
+from simkit.errors import ModelFault
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
 from simkit.search.base import Search
 from simkit.search.josh import BeamSearch, Josh
@@ -306,6 +307,47 @@ async def test_a_resumed_loop_takes_its_answers_from_the_journal(tmp_path: Path,
     assert again.progress.metrics is not None
     assert first.progress.metrics.calls == again.progress.metrics.replayed > 0
     assert again.progress.metrics.calls == 0
+
+
+class Failing:
+    """Answers once, then fails or waits for ever."""
+
+    name = "failing"
+    asked = 0
+
+    def __init__(self, waits: bool) -> None:
+        self._waits = waits
+        self.waiting = anyio.Event()
+
+    async def complete(self, request: ChatRequest, key: CallKey) -> ChatResponse:
+        self.asked += 1
+        if self.asked == 1:
+            return ChatResponse.of(AssistantMessage.of("Hello."), self.name)
+        self.waiting.set()
+        if self._waits:
+            await anyio.Event().wait()
+        raise ModelFault("the model is gone")
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["fails", "is cancelled"])
+def test_a_call_over_http_that_is_not_answered_is_ended_before_the_event_loop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, waits: bool
+) -> None:
+    async def play(model: Failing) -> None:
+        policy = simkit.FaultPolicy(max_share=1.0)
+        _, found = await played(tmp_path, OverHttp(model), Rollout(), 1, policy=policy)
+        assert [episode.outcome for episode in found] == ["model_fault"]
+
+    async def whole() -> None:
+        model = Failing(waits)
+        async with anyio.create_task_group() as group:
+            group.start_soon(play, model)
+            await model.waiting.wait()
+            if waits:
+                group.cancel_scope.cancel()
+
+    anyio.run(whole)
+    assert caplog.text == ""
 
 
 async def test_the_address_answers_as_openai_does(tmp_path: Path, anyio_backend: str) -> None:

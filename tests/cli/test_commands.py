@@ -304,7 +304,8 @@ def test_show_an_episode_draws_its_tree_and_a_branch_its_transcript(store: Path)
     ("args", "problem"),
     [
         (["show", "nothing"], "there is no run 'nothing'"),
-        (["show", "harvest", "nothing"], "has no episode 'nothing'"),
+        (["show", "harvest", "nothing"], "has no episode 'nothing'; `simkit show josh"),
+        (["show", "harvest", "train-0"], "has no episode 'train-0' (did you mean `train-0000"),
         (["show", "harvest", "train-00000", "--branch", "LLLLLLLLL.99"], "there is no branch"),
         (["sql", "selec 1"], "syntax error"),
         (["sql", "drop table runs"], "the query failed"),

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from importlib.metadata import metadata
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from simkit.errors import ComponentNotFound, UsageError
+from simkit.plugins.extras import EXTRA_OF
 from simkit.plugins.loading import ComponentKind, available, import_file, load, parse_reference
 
 
@@ -141,6 +143,29 @@ def test_a_file_that_fails_is_shown_with_its_line(tmp_path: Path, text: str, pro
         load(KIND, f"{path}:Anything")
     assert problem in str(caught.value)
     assert "bad.py:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        ("nowhere_at_all.part", r"; install `nowhere_at_all` beside simkit, with \S+ -m pip$"),
+        ("a_framework", r"; pip install '\S+\[langgraph\]'"),
+        ("simkit.nothing", "No module named 'simkit.nothing'$"),
+    ],
+)
+def test_a_missing_module_is_advised_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, advice: str
+) -> None:
+    monkeypatch.setitem(EXTRA_OF, "a_framework", "langgraph")
+    path = tmp_path / "bad.py"
+    path.write_text(f"import {module}\n")
+    with pytest.raises(UsageError, match=advice):
+        load(KIND, f"{path}:Anything")
+
+
+def test_modules_of_extras_name_extras_that_exist() -> None:
+    extras = set(metadata("josh-simkit").get_all("Provides-Extra", ()))
+    assert set(EXTRA_OF.values()) <= extras
 
 
 @pytest.mark.parametrize(

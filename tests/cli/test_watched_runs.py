@@ -108,7 +108,7 @@ class Enough(Exception):
     """The display has been drawn often enough."""
 
 
-def shown_by(stream: io.StringIO, addresses: list[str | None]) -> str:
+def shown_by(stream: io.StringIO, addresses: list[str | None], run: RunProgress | None = None) -> str:
     """What the display of a run writes while these are the addresses of its viewer."""
     left = iter(addresses)
 
@@ -119,7 +119,7 @@ def shown_by(stream: io.StringIO, addresses: list[str | None]) -> str:
             raise Enough from None
 
     with pytest.raises(Enough):
-        anyio.run(progress.progress_for(stream, viewer), RunProgress(planned=3))
+        anyio.run(progress.progress_for(stream, viewer), run or RunProgress(planned=3))
     return stream.getvalue()
 
 
@@ -128,6 +128,14 @@ def test_the_lines_of_a_run_say_once_where_it_is_watched(monkeypatch: pytest.Mon
     text = shown_by(io.StringIO(), [None, ADDRESS, ADDRESS, None, ADDRESS])
     assert text.count(f"watched at {ADDRESS}\n") == 1
     assert text.count("0/3 episodes") == 5
+
+
+def test_a_run_that_has_played_everything_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY", 0)
+    played = RunProgress(planned=1, episodes=[cast("Any", None)])
+    assert shown_by(io.StringIO(), [None] * 4, played).count("\n") == 1
+    played.note = "training: step 5"  # what goes on is told
+    assert shown_by(io.StringIO(), [None] * 4, played).count("training: step 5") == 4
 
 
 def test_the_display_of_a_run_says_where_it_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,14 @@ def test_folders_are_told_from_names(shop: Path) -> None:
     assert load_world("./shop").limits.steps == 30
 
 
+def test_a_file_of_a_world_in_the_place_of_its_folder(shop: Path) -> None:
+    refused = simkit("run", "rollout", "--world", "./shop/tools.py")
+    assert refused.exit_code == 2
+    assert "./shop/tools.py does not hold exactly one world; the world is the folder, ./shop/" in refused.output
+    unknown = simkit("run", "rollout", "--world", "warehouse")
+    assert "a folder with tasks.yaml (./NAME), path/to/file.py:NAME" in unknown.output
+
+
 def test_the_viewer_runs_no_tools_of_a_folder_that_a_store_names(shop: Path) -> None:
     with pytest.raises(NotRebuilt, match="runs no code that a store names"):
         _check("world", "./shop", BaseFolders())

@@ -55,6 +55,11 @@ def test_the_template_has_no_problems(shop: Path) -> None:
     check_world_folder(shop)
 
 
+def test_one_problem_is_counted_as_one(shop: Path) -> None:
+    change(shop / "tasks.yaml", "- told: 24.5", "- tolt: 24.5")
+    assert simkit("world", "check", shop).stdout.endswith("\n1 problem\n")
+
+
 Plant = Callable[[Path], int]
 """Plants a fault, and returns the line where it should be reported."""
 

@@ -112,7 +112,7 @@ def test_an_episode_under_way_has_a_tree(store: Store) -> None:
 
 def test_an_episode_that_is_not_there(store: Store) -> None:
     three_runs(store)
-    with pytest.raises(UsageError, match=r"run 2026-2 has no episode 'MUL9'.*episode_scores"):
+    with pytest.raises(UsageError, match=r"run 2026-2 has no episode 'MUL9' .did you mean `MUL.*simkit show 2026-2"):
         store.tree("last", "MUL9")
 
 
