@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import anyio.to_thread
 
 from simkit.errors import UsageError
+from simkit.plugins.extras import check_installed
 from simkit.preservation.evaluation import evaluate, judged_figures
 from simkit.preservation.harness import chat_lm, check_answerable, weights_lm
 from simkit.preservation.judged_questions import JudgedQuestions
@@ -114,6 +115,10 @@ def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path |
         raise UsageError(
             f"--corpus measures probabilities, which `{model}` does not return; give --model local/PATH, or omit it"
         )
+    if benchmarks.names:
+        check_installed("preserve", "lm_eval")
+    if is_local(model) and (benchmarks.names or corpus):
+        check_installed("preserve", "torch", "transformers")
 
 
 async def _measured(

@@ -20,7 +20,6 @@ from simkit.run.stages import PartOf
 from simkit.run.summary import Summary
 from simkit.search.rollout import Rollout
 from simkit.training.jobs import OnMetrics, TrainingMetrics
-from simkit.training.process import describe
 from simkit.training.scratch import DEMONSTRATOR, TOWN, DialogueSource, ScratchSettings, bootstrap
 
 LESSONS, CHECK = "lessons", "check"
@@ -101,7 +100,7 @@ def reporter(part: Run, stage: str, tell: Callable[[str], object]) -> OnMetrics:
 
     def report(metrics: TrainingMetrics) -> None:
         anyio.from_thread.run_sync(partial(part.measure, metrics.stage, metrics.step, **metrics.values))
-        tell(f"{stage} {describe(metrics)}")
+        tell(f"{stage} {metrics}")
 
     return report
 

@@ -49,8 +49,7 @@ Tell: TypeAlias = Callable[[str], object]
 class SeedLoop:
     """The stages of one seed.
 
-    `run` is the seed's own, entered; `start` is the model to begin with. With `allow_incomplete` models learn from what
-    could be read.
+    `run` is the seed's own, entered; `start` is the model to begin with.
     """
 
     run: Run
@@ -58,7 +57,6 @@ class SeedLoop:
     folder: Path
     start: str
     tell: Tell
-    allow_incomplete: bool = False
 
     async def play(self) -> None:
         """Run all stages. Finished stages are not repeated.
@@ -148,7 +146,7 @@ class SeedLoop:
         plan = self.plan
         models = self.run.models.model_copy(update={"model": f"local/{model}", "temperature": temperature})
         async with self.run.part(stage, recipe=recipe, models=models, concurrency=AT_ONCE) as part:
-            world, options = part.world(plan.world), ModelConfig(max_tokens=plan.max_tokens)
+            world, options = part.world(plan.world), ModelConfig(max_tokens=plan.reply_tokens)
             yield part, await part.open_cast(world, user=plan.user, reward=plan.reward, options=options), world
 
     @property
@@ -177,7 +175,7 @@ class SeedLoop:
         return await anyio.to_thread.run_sync(self._clean, kind, chosen)
 
     def _clean(self, kind: Kind, chosen: Selection) -> ExampleSet:
-        found = select(self.run.store, kind, chosen, allow_incomplete=self.allow_incomplete)
+        found = select(self.run.store, kind, chosen, allow_incomplete=self.plan.allow_incomplete)
         world = self.plan.build()
         assert_clean_of(found, HeldOut.of(self.plan.measured(world), f"the measured goals of {self.plan.world}", world))
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from math import sqrt
 from pathlib import Path
@@ -16,11 +16,11 @@ import orjson
 
 from simkit.comparison.claims import format_interval, format_p, format_value
 from simkit.comparison.compare import compare
-from simkit.comparison.pairs import holm
+from simkit.comparison.family import corrected
 from simkit.comparison.pictures import COLOURS, MARKERS
 from simkit.comparison.plan import ComparisonPlan
 from simkit.comparison.records import Arm
-from simkit.comparison.results import Comparison, Difference
+from simkit.comparison.results import Difference
 from simkit.plugins.extras import require
 from simkit.recipes.selftrain.plan import JOSH, LABELS, SAMPLING, ExperimentPlan
 from simkit.run.stages import PartOf
@@ -96,7 +96,6 @@ class ExperimentOutcome:
     """
 
     plan: ExperimentPlan
-    seeds: int
     goals: int
     arms: Mapping[str, Mapping[str, Estimate]]
     rates: Mapping[str, Mapping[str, tuple[float, ...]]]
@@ -165,9 +164,7 @@ class ExperimentOutcome:
         return "\n\n".join(blocks) + "\n"
 
 
-def read_outcome(
-    store: Store, run_id: str, plan: ExperimentPlan, seeds: int, *, allow_incomplete: bool = False
-) -> ExperimentOutcome:
+def read_outcome(store: Store, run_id: str, plan: ExperimentPlan) -> ExperimentOutcome:
     """Read the measurements of all seeds, and make the stated comparisons.
 
     Raises:
@@ -176,33 +173,31 @@ def read_outcome(
     """
     arms: dict[str, dict[str, Estimate]] = {}
     rates: dict[str, dict[str, tuple[float, ...]]] = {}
-    stated: list[StatedDifference] = []
-    goals = 0
+    stated: list[tuple[str, Difference]] = []
+    goals, incomplete = 0, plan.allow_incomplete
     pooled = ComparisonPlan(all_pairs=True, runs_as="repeats")  # seeds have an interval of their own here
-    with store.reading(allow_incomplete=allow_incomplete) as reader:
+    with store.reading(allow_incomplete=incomplete) as reader:
         measured = {run.run_id: run.success_rate for run in reader.runs()}
         for at in plan.temperatures:
-            runs = {arm: runs_of(run_id, f"{stage}-{at}", seeds) for arm, stage in plan.stages().items()}
+            runs = {arm: _runs_of(run_id, f"{stage}-{at}", plan.seeds) for arm, stage in plan.stages().items()}
             chosen = [Arm(arm, ids) for arm, ids in runs.items()]
-            found = compare(reader, chosen, metrics=("success",), plan=pooled, allow_incomplete=allow_incomplete)
+            found = compare(reader, chosen, metrics=("success",), plan=pooled, allow_incomplete=incomplete)
             goals = found.tasks
             arms[at] = {
                 arm.name: next(each.estimate for each in arm.scores if each.name == "success") for arm in found.arms
             }
             rates[at] = {arm: tuple(measured[each] or 0.0 for each in ids) for arm, ids in runs.items()}
-            stated += [_stated(at, found, *pair) for pair in plan.stated()]
-        stages = tuple(_stages(reader, run_id, seeds))
-    ps = holm([each.found.p for each in stated])
-    family = tuple(
-        replace(each, found=replace(each.found, corrected=p, family=len(ps)))
-        for each, p in zip(stated, ps, strict=True)
+            stated += [(at, found.difference("success", *pair)) for pair in plan.stated()]
+        stages = tuple(_stages(reader, run_id, plan.seeds))
+    family = zip(stated, corrected([each for _, each in stated]), strict=True)
+    return ExperimentOutcome(
+        plan=plan,
+        goals=goals,
+        arms=arms,
+        rates=rates,
+        stated=tuple(StatedDifference(at, found, over_seeds(found.by_run)) for (at, _), found in family),
+        stages=stages,
     )
-    return ExperimentOutcome(plan=plan, seeds=seeds, goals=goals, arms=arms, rates=rates, stated=family, stages=stages)
-
-
-def _stated(at: str, found: Comparison, arm: str, reference: str) -> StatedDifference:
-    difference = found.difference("success", arm, reference)
-    return StatedDifference(at, difference, over_seeds(difference.by_run))
 
 
 def over_seeds(differences: Sequence[float], level: float = 0.95) -> Estimate | None:
@@ -214,7 +209,7 @@ def over_seeds(differences: Sequence[float], level: float = 0.95) -> Estimate | 
     return Estimate(centre, centre - reach, centre + reach)
 
 
-def runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
+def _runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
     """The ids of a stage's parts, one for each seed."""
     return tuple(PartOf(PartOf(run_id, f"seed{number}").id, stage).id for number in range(seeds))
 
@@ -281,8 +276,8 @@ def draw(outcome: ExperimentOutcome, path: Path) -> None:
             label = {"label": arm} if not group else {}
             axes.bar(x, 100 * outcome.arms[name][arm].value, width * 0.92, color=COLOURS[place % len(COLOURS)], **label)
             _interval(axes, x, outcome.arms[name][arm])
-            for seed, rate in enumerate(outcome.rates[name][arm] if outcome.seeds > 1 else ()):
-                beside = x + width * (0.16 * (seed - (outcome.seeds - 1) / 2) - 0.25)
+            for seed, rate in enumerate(outcome.rates[name][arm] if outcome.plan.seeds > 1 else ()):
+                beside = x + width * (0.16 * (seed - (outcome.plan.seeds - 1) / 2) - 0.25)
                 marker = MARKERS[seed % len(MARKERS)]
                 axes.plot(beside, 100 * rate, marker, color="#222222", markersize=3.5, markerfacecolor="white")
     axes.set_xticks(range(len(names)), map(_at, names))
@@ -291,7 +286,7 @@ def draw(outcome: ExperimentOutcome, path: Path) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", frameon=False, ncols=2)
-    seeds = "1 seed" if outcome.seeds == 1 else f"{outcome.seeds} seeds (marks)"
+    seeds = "1 seed" if outcome.plan.seeds == 1 else f"{outcome.plan.seeds} seeds (marks)"
     axes.set_title(f"{outcome.goals} goals, {seeds}, 95% intervals over goals, equal tokens", fontsize=10)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from random import Random
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from simkit.components.world import WORLD, World
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.plugins.loading import load
-from simkit.training.scratch import TOWN, DialogueSource, ScratchSettings
+from simkit.run import choices
+from simkit.training.scratch import DEMONSTRATOR, TOWN, DialogueSource, ScratchSettings
+from simkit.training.steps import AllowIncomplete
 
 TEST_SEED = 20261128
 """Seed that draws the goals of the measurements; `--full` has others, drawn by the next number.
@@ -19,7 +21,6 @@ TEST_SEED = 20261128
 It was chosen before any of them was played."""
 
 Then: TypeAlias = Literal["none", "dpo", "kto"]
-Temperature: TypeAlias = Literal["t1", "t0.7", "t0"]
 
 BEFORE, JOSH, SAMPLING, AS_MANY, CONTROL = "before", "josh", "best-of-n", "best-of-n-as-many", "control"
 LABELS = {
@@ -35,52 +36,75 @@ LABELS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExperimentPlan:
-    """The plan that all seeds share.
-
-    Attributes:
-        world, user, reward: world and components of the conversations.
-        max_turns, max_tokens: maximum turns of a conversation, and tokens of a reply.
-        model: a folder or a Hugging Face name to start from; None makes a model from `lessons`.
-        lessons, schooling: the dialogues of the first model, and its training settings.
-        config: settings of the trainings: a preset or a YAML file. learning_rate, epochs: replace those of SFT.
-        then: training that continues the JOSH arm on the contrasts of the same harvest, as an arm of its own.
-        rounds: number of rounds of harvest and training.
-        tasks: number of train goals of a JOSH harvest; each round has its own.
-        beam: live leaves of a tree. n: rollouts of a goal in rejection sampling.
-        split, held_out, goal_seed: split and number of the goals of the measurements, and the seed that draws them.
-        temperatures: temperatures of the measurements, as in stages.
+class ExperimentChoice:
+    """Group of flags: a self-training experiment.
 
     Raises:
         UsageError: a number is invalid.
     """
 
-    world: str = TOWN
-    user: str | None = None
-    reward: str | None = None
-    max_turns: int = 15
-    max_tokens: int = 160
-    model: str | None = None
-    lessons: DialogueSource = field(default_factory=DialogueSource)
-    schooling: ScratchSettings = field(default_factory=ScratchSettings)
-    config: str = "tiny-cpu"
-    learning_rate: float | None = None
-    epochs: float | None = None
-    then: Then = "none"
-    rounds: int = 1
-    tasks: int = 160
-    beam: int = 8
-    n: int = 8
-    split: str = "test"
-    held_out: int = 300
-    goal_seed: int = TEST_SEED
-    temperatures: tuple[Temperature, ...] = ("t1", "t0")
+    full: Annotated[
+        bool, "Also DPO after SFT, a second round (--then dpo --rounds 2), and T = 0.7, on other goals."
+    ] = False
+    world: Annotated[str, "World with the splits train, val and test."] = TOWN
+    user: choices.User = None
+    reward: choices.Reward = None
+    then: Annotated[
+        Literal["none", "dpo", "kto"] | None, "Training that continues the JOSH arm, as an arm of its own."
+    ] = None
+    rounds: Annotated[int | None, "Number of rounds of harvest and training; default: 1, with --full 2."] = None
+    seeds: Annotated[int, "Number of independent repetitions, all from the same first model."] = 3
+    seeds_at_once: Annotated[int, "Seeds processed at once, each in a process with one thread."] = 3
+    tasks: Annotated[int, "Train goals of a JOSH harvest, per round."] = 160
+    beam: Annotated[int, "Maximum number of live leaves of a tree."] = 8
+    n: Annotated[int, "Rollouts of each goal in rejection sampling."] = 8
+    split: Annotated[Literal["test", "val"], "Split of the goals that every model is measured on."] = "test"
+    heldout: Annotated[int, "Number of these goals."] = 300
+    config: Annotated[str, "Settings of the trainings: a preset, or a YAML file."] = "tiny-cpu"
+    learning_rate: Annotated[float | None, "Peak of the schedule of SFT. Default: that of the settings."] = None
+    epochs: Annotated[float | None, "Passes of SFT over the examples. Default: that of the settings."] = None
+    demonstrator: Annotated[str, "Without --model: agent whose dialogues the first model learns."] = DEMONSTRATOR
+    lessons: Annotated[int, "Without --model: number of these dialogues."] = 3000
+    lesson_steps: Annotated[int, "Without --model: optimizer steps of the first model."] = 1400
+    max_turns: choices.MaxTurns = 15
+    reply_tokens: Annotated[int, "Maximum number of tokens of a reply."] = 160
+    allow_incomplete: AllowIncomplete = False
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "tasks", "beam", "n", "held_out", "max_turns", "max_tokens"):
-            if getattr(self, name) < 1:
-                flag = {"held_out": "heldout", "max_tokens": "reply-tokens"}.get(name, name.replace("_", "-"))
-                raise UsageError(f"--{flag} is {getattr(self, name)}; give at least 1")
+        for name in ("rounds", "seeds", "seeds_at_once", "tasks", "beam", "n", "heldout", "max_turns", "reply_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} is {value}; give at least 1")
+
+    def plan(self, model: str | None) -> ExperimentPlan:
+        """The plan for a first model, a folder or a Hugging Face name; None makes one."""
+        then, rounds = ("dpo", 2) if self.full else ("none", 1)
+        given: dict[str, Any] = asdict(self) | {"then": self.then or then, "rounds": self.rounds or rounds}
+        return ExperimentPlan(**given, model=model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentPlan(ExperimentChoice):
+    """The plan that all seeds share; `model` is the one to start from, None one that is made from the lessons."""
+
+    then: Then = "none"
+    rounds: int = 1
+    model: str | None = None
+
+    @property
+    def source(self) -> DialogueSource:
+        """The dialogues of the first model."""
+        return DialogueSource(world=self.world, demonstrator=self.demonstrator, tasks=str(self.lessons))
+
+    @property
+    def schooling(self) -> ScratchSettings:
+        """Training settings of the first model."""
+        return ScratchSettings(steps=self.lesson_steps)
+
+    @property
+    def temperatures(self) -> tuple[str, ...]:
+        """Temperatures of the measurements, as in stages."""
+        return ("t1", "t0.7", "t0") if self.full else ("t1", "t0")
 
     def train_goals(self, number: int) -> range:
         """Train goals of a round, counted from 1. They follow those of the lessons.
@@ -88,7 +112,7 @@ class ExperimentPlan:
         A JOSH harvest plays the first half. Rejection sampling begins with the same goals, and goes on for as long as
         tokens are left.
         """
-        first = (0 if self.model else int(self.lessons.tasks)) + (number - 1) * 2 * self.tasks
+        first = (0 if self.model else self.lessons) + (number - 1) * 2 * self.tasks
         return range(first, first + 2 * self.tasks)
 
     def build(self) -> World:
@@ -98,7 +122,7 @@ class ExperimentPlan:
     def measured(self, world: World) -> Sequence[Task]:
         """Goals of the measurements."""
         known = world.tasks(world.check_split(self.split))
-        drawn = Random(self.goal_seed).sample(range(len(known)), min(self.held_out, len(known)))
+        drawn = Random(TEST_SEED + self.full).sample(range(len(known)), min(self.heldout, len(known)))
         return [known[index] for index in sorted(drawn)]
 
     def stages(self) -> dict[str, str]:
@@ -122,7 +146,3 @@ class ExperimentPlan:
             pairs += [(josh + last, LABELS[BEFORE]), (josh + last, control + last), (josh + last, josh)]
             pairs += [(josh + last, sampling + last), (control + last, LABELS[BEFORE])]
         return pairs
-
-    def to_json(self) -> dict[str, Any]:
-        """The plan as JSON."""
-        return asdict(self)

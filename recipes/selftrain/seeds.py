@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from simkit.run.run import Run
 from simkit.run.stages import PartOf
 from simkit.run.tuning import fast_loop
 from simkit.store import Store
-from simkit.training.process import Message, Send, child_environment, run_in_child
+from simkit.training.process import Ask, child_environment, run_in_processes
 
 BASE = "base"
 """Stage and folder of the first model, which the seeds share."""
@@ -42,7 +41,6 @@ class SeedWork:
         stage: the work's stage in it: `base`, `seed0`, `seed1`, ...
         seed: the seed itself.
         models: the run's model options as JSON.
-        allow_incomplete: learn from readable data although lines of a journal are unreadable.
     """
 
     store: Path
@@ -53,30 +51,19 @@ class SeedWork:
     seed: int
     plan: ExperimentPlan
     models: Mapping[str, Any]
-    allow_incomplete: bool = False
-
-    @property
-    def start(self) -> str:
-        """The model that the seeds start from."""
-        return self.plan.model or str(self.folder / BASE)
 
 
 # --- the experiment's process -----------------------------------------------------------------------------------------
 
 
-async def play_seeds(
-    run: Run, plan: ExperimentPlan, seeds: int, at_once: int, *, allow_incomplete: bool = False
-) -> None:
-    """Make the first model, then carry out the plan for each seed, `at_once` of them at a time.
+async def play_seeds(run: Run, plan: ExperimentPlan) -> None:
+    """Make the first model, then carry out the plan for each seed, some of them at a time.
 
-    Finished stages are not repeated. Cancelling kills the processes; what they had finished is kept. With
-    `allow_incomplete`, models learn from the readable data although lines of a journal are unreadable.
+    Finished stages are not repeated. Cancelling kills the processes; what they had finished is kept.
 
     Raises:
-        UsageError: fewer than one seed, also at once; or a process's own error, or it failed.
+        UsageError: a process's own error, or it failed.
     """
-    if seeds < 1 or at_once < 1:
-        raise UsageError(f"--seeds is {seeds} and --seeds-at-once is {at_once}; give at least 1 of each")
     base = SeedWork(
         store=run.store.path.absolute(),
         folder=(run.store.path / run.id).absolute(),
@@ -86,33 +73,29 @@ async def play_seeds(
         seed=run.seed,
         plan=plan,
         models=run.models.model_copy(update={"model": None}).to_json(),
-        allow_incomplete=allow_incomplete,
     )
-    if plan.model is None:
-        await _play(run, [base], 1)
-    await _play(run, [replace(base, stage=f"seed{number}", seed=run.seed + number) for number in range(seeds)], at_once)
+    seeds = [replace(base, stage=f"seed{number}", seed=run.seed + number) for number in range(plan.seeds)]
+    for works in ([] if plan.model else [base], seeds):
+        await _play(run, works)
 
 
-async def _play(run: Run, works: list[SeedWork], at_once: int) -> None:
+async def _play(run: Run, works: list[SeedWork]) -> None:
     left = [work for work in works if await run.finished(work.stage) is None]
     notes = {work.stage: "waiting" if work in left else "done" for work in works}
-    limit = anyio.CapacityLimiter(at_once)
+    limit = anyio.CapacityLimiter(works[0].plan.seeds_at_once if works else 1)
 
     async def play(work: SeedWork) -> None:
-        def note(text: str) -> None:
+        async def note(text: str) -> None:
             notes[work.stage] = text
             run.progress.note = " | ".join(f"{stage}: {each}" for stage, each in sorted(notes.items()))
 
-        def receive(message: Message) -> None:
-            note(message["note"])
-
         async with limit:
-            note("starting")
+            await note("starting")
             try:
-                await run_in_child(play_in_child, work, receive, child_environment(OMP_NUM_THREADS="1"))
+                await run_in_processes(play_in_child, work, note, environment=child_environment(OMP_NUM_THREADS="1"))
             except UsageError as error:
                 raise type(error)(f"{work.stage}: {error}") from error
-            note("done")
+            await note("done")
 
     async with anyio.create_task_group() as group:
         for work in left:
@@ -122,34 +105,34 @@ async def _play(run: Run, works: list[SeedWork], at_once: int) -> None:
 # --- the processes of the seeds ---------------------------------------------------------------------------------------
 
 
-def play_in_child(work: SeedWork, send: Send) -> None:
-    """Play one seed, or make the first model, with one thread; sends notes about the progress.
+def play_in_child(work: SeedWork, tell: Ask) -> None:
+    """Play one seed, or make the first model, with one thread; tells the progress.
 
     Raises:
         UsageError: the plan cannot be carried out, or its run is not done.
     """
     require("torch", "train").set_num_threads(1)
-    anyio.run(_play_stage, work, _Notes(send), backend_options={"loop_factory": fast_loop()})
+    anyio.run(_play_stage, work, _Notes(tell), backend_options={"loop_factory": fast_loop()})
 
 
 class _Notes:
     """Progress notes of a process, sent to its parent."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, tell: Ask) -> None:
+        self._tell = tell
         self._stage = ""
 
     def begin(self, stage: str) -> None:
         """A stage begins, or advances."""
         self._stage = stage
-        self._send({"note": stage})
+        self._tell(stage)
 
     async def follow(self, progress: RunProgress) -> None:
         """Display of a run's progress: the number of finished conversations of the stage."""
         while True:
             await anyio.sleep(NOTE_INTERVAL)
             if len(progress.episodes) < progress.planned:
-                self._send({"note": f"{self._stage} {len(progress.episodes)}/{progress.planned}"})
+                self._tell(f"{self._stage} {len(progress.episodes)}/{progress.planned}")
 
 
 async def _play_stage(work: SeedWork, notes: _Notes) -> None:
@@ -160,17 +143,16 @@ async def _play_stage(work: SeedWork, notes: _Notes) -> None:
         recipe="selftrain",
         seed=work.seed,
         models=ModelConfig.of(work.models),
-        config={"plan": plan.to_json(), **part_of.config()},
+        config={"plan": asdict(plan), **part_of.config()},
         progress=notes.follow,
         part_of=part_of,
     ) as run:
-        began, incomplete = time.process_time(), work.allow_incomplete
+        began, base = time.process_time(), work.folder / BASE
         if work.stage == BASE:
-            make = partial(make_model, run, work.folder / BASE, plan.lessons, plan.schooling, notes.begin)
-            await make(allow_incomplete=incomplete)
+            incomplete = plan.allow_incomplete
+            await make_model(run, base, plan.source, plan.schooling, notes.begin, allow_incomplete=incomplete)
         else:
-            folder = work.folder / work.stage
-            await SeedLoop(run, plan, folder, work.start, notes.begin, allow_incomplete=incomplete).play()
+            await SeedLoop(run, plan, work.folder / work.stage, plan.model or str(base), notes.begin).play()
         run.summary(cpu_seconds=round(time.process_time() - began, 1))
     if run.status != "done":
         raise UsageError(f"the run {run.id} is {run.status}: {run.problem}")

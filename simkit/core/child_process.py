@@ -91,13 +91,6 @@ def own_output() -> BinaryIO:
     return own
 
 
-def exit_with_input() -> None:
-    """Exit when the input is closed: the parent has finished with this process, or has ended. Run it in a thread."""
-    while os.read(0, 4096):  # not through sys.stdin: its lock could not be taken while the interpreter shuts down
-        pass
-    os._exit(1)
-
-
 # --- frames -----------------------------------------------------------------------------------------------------------
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from simkit.local.chat import ChatFormat
 from simkit.plugins.extras import require
-from simkit.training import trl_setup
 from simkit.training.dev import DevScore
 from simkit.training.guard import Guard, GuardHistory
-from simkit.training.jobs import OnMetrics, TrainingFolder, TrainingMetrics
-from simkit.training.play import Conversations, in_memory
+from simkit.training.jobs import TrainingFolder, TrainingMetrics
+from simkit.training.play import LookRequest, played
+from simkit.training.process import Ask
 
 
 class TrainerCallbacks:
@@ -24,19 +24,11 @@ class TrainerCallbacks:
         stopped: the floor that was missed when the guard ended the training; None if it did not.
     """
 
-    def __init__(
-        self,
-        guard: Guard | None,
-        form: ChatFormat,
-        folder: TrainingFolder,
-        on_metrics: OnMetrics,
-        conversations: Conversations,
-    ) -> None:
+    def __init__(self, guard: Guard | None, form: ChatFormat, folder: TrainingFolder, ask: Ask) -> None:
         self.stopped: str | None = None
         self._form = form
         self._folder = folder
-        self._on_metrics = on_metrics
-        self._conversations = conversations
+        self._ask = ask
         self._watched = None if guard is None else GuardHistory(guard, folder.seen())
 
     @property
@@ -50,17 +42,19 @@ class TrainerCallbacks:
 
     def callback(self) -> Any:
         """The callback for transformers' trainer."""
-        return trl_setup.callback(
-            on_train_begin=self._begin, on_step_end=self._step, on_save=self._save, on_log=self._log
-        )
+        handlers = {
+            "on_train_begin": self._begin,
+            "on_step_end": self._step,
+            "on_save": self._measure,
+            "on_log": self._log,
+        }
+        return type("SimkitCallback", (require("transformers", "train").TrainerCallback,), handlers)()
 
-    def _begin(self, args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
+    def _begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Measure the initial model, or a checkpoint whose measurement an interruption prevented."""
         if self._watched:
             args.load_best_model_at_end = True  # `best_model_checkpoint` is the guard's choice
-            if state.global_step not in self._watched.seen:
-                self._look(model, args, state, control)
-            self._choose(state)
+            self._measure(args, state, control, **more)
 
     def _step(self, _args: Any, state: Any, control: Any, **_more: Any) -> None:
         if self._watched:
@@ -68,34 +62,29 @@ class TrainerCallbacks:
             if state.global_step % every == 0 or state.global_step >= state.max_steps:
                 control.should_save = True
 
-    def _save(self, args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
-        if self._watched and state.global_step not in self._watched.seen:
-            self._look(model, args, state, control)
-            self._choose(state)
-
     def _log(self, args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_more: Any) -> None:
         values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if args.process_index == 0 and ("loss" in values or "eval_loss" in values):
-            self._on_metrics(TrainingMetrics("train", state.global_step, {**values, "steps": float(state.max_steps)}))
+            self._ask(TrainingMetrics("train", state.global_step, {**values, "steps": float(state.max_steps)}))
 
-    def _look(self, model: Any, args: Any, state: Any, control: Any) -> None:
-        """Play the dev goals on the first process, and stop all of them if a floor is missed."""
-        assert self._watched is not None
-        step, score = int(state.global_step), None
-        if args.process_index == 0:
-            with in_memory(model, self._form) as player:
-                score = self._conversations.look(self._watched.guard.goals, player, step)
-        self._watched = self._watched.after(step, _from_first(args, score))
-        self.stopped = self._watched.broken(step)
-        if self.stopped is not None:
-            control.should_training_stop = True
-        if args.process_index == 0:
-            self._folder.keep_seen(self._watched.seen)
-            self._on_metrics(TrainingMetrics("guard", step, self._watched.seen[step].to_json()))
+    def _measure(self, args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
+        """Play the dev goals on the first process, unless that is done. Stop all processes if a floor is missed.
 
-    def _choose(self, state: Any) -> None:
-        """Let the trainer keep the checkpoint of the guard's choice, and load it at the end."""
-        kept = self.kept(state.global_step)
+        The trainer keeps the checkpoint of the guard's choice, and loads it at the end.
+        """
+        if self._watched is None:
+            return
+        step, first, score = int(state.global_step), args.process_index == 0, None
+        if step not in self._watched.seen:
+            if first:
+                score = played(LookRequest(step), model, self._form, self._ask)
+            self._watched = self._watched.after(step, _from_first(args, score))
+            self.stopped = self._watched.broken(step)
+            control.should_training_stop = control.should_training_stop or self.stopped is not None
+            if first:
+                self._folder.keep_seen(self._watched.seen)
+                self._ask(TrainingMetrics("guard", step, self._watched.seen[step].to_json()))
+        kept = self.kept(step)
         state.best_model_checkpoint = str(self._folder.checkpoint(kept)) if kept else None
 
 
@@ -103,5 +92,5 @@ def _from_first(args: Any, value: Any) -> Any:
     """The value of the first process, in all processes."""
     if args.world_size == 1:
         return value
-    (shared,) = require("accelerate", trl_setup.EXTRA).utils.broadcast_object_list([value])
+    (shared,) = require("accelerate", "train").utils.broadcast_object_list([value])
     return shared

@@ -66,6 +66,10 @@ class ReplyCollector(ModelWrapper):
             self._replies.setdefault((turn.task_id, turn.trial, turn.path), []).append(reply)
         return response
 
+    def collect_from(self, model: ChatModel) -> None:
+        """Answer with another model from now on: the one in training is served at a new place in each step."""
+        self._model = model
+
     def taken(self, unit: WorkUnit, path: str) -> tuple[SampledReply, ...]:
         """Remove and return the replies of a branch."""
         return tuple(self._replies.pop((unit.task.id, unit.trial, path), ()))

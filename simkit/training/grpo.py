@@ -17,11 +17,12 @@ from simkit.plugins.extras import require
 from simkit.statistics.scores import mean
 from simkit.training.groups import PlayedBranch, TokenSequence, joined
 from simkit.training.jobs import TrainingJob
-from simkit.training.play import Conversations, PracticeRequest, in_memory
-from simkit.training.rows import TrainingRows
+from simkit.training.play import PracticeRequest, played
+from simkit.training.process import Ask
+from simkit.training.rows import TrainingRows, practice_format
 
 
-def practice_rows(job: TrainingJob, args: Any) -> TrainingRows:
+def practice_rows(job: TrainingJob, args: Any, chat: ChatFormat) -> TrainingRows:
     """One row per task, repeated until they fill a step, because TRL drops incomplete batches.
 
     Raises:
@@ -45,24 +46,20 @@ def practice_rows(job: TrainingJob, args: Any) -> TrainingRows:
         raise UsageError(f"the temperature is {args.temperature}; GRPO compares branches that differ: above 0")
     tasks = job.practice.chosen()
     rows = [{"prompt": task.id} for task in tasks] * ceil(args.generation_batch_size // group / len(tasks))
-    return TrainingRows(tuple(rows), "whole conversations, played", None, {}, 0, 0, 0)
+    return TrainingRows(tuple(rows), "whole conversations, played", practice_format(chat))
 
 
 class GrpoPractice:
     """Plays the conversations that TRL's trainer requests in one process.
 
     Attributes:
-        played: number of conversations; `tokens` is the number of their tokens, `learned` that of sampled ones.
+        counted: numbers of conversations (`examples`), of their `tokens`, and of those that were sampled (`learned`).
     """
 
-    def __init__(self, job: TrainingJob, form: ChatFormat, conversations: Conversations) -> None:
-        self.played = 0
-        self.tokens = 0
-        self.learned = 0
-        self._again = (-1, 0)  # the last step, and how often it has asked before
-        self._job = job
+    def __init__(self, form: ChatFormat, ask: Ask) -> None:
+        self.counted = dict.fromkeys(("examples", "tokens", "learned"), 0)
         self._form = form
-        self._conversations = conversations
+        self._ask = ask
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of TRL's trainer: its rewards come from the conversations, in the field `episode_reward`."""
@@ -70,41 +67,30 @@ class GrpoPractice:
 
     def counts(self, args: Any) -> dict[str, int]:
         """Conversations and tokens of all processes."""
-        own = {"examples": self.played, "tokens": self.tokens, "learned": self.learned}
+        own = self.counted
         found = [own] if args.world_size == 1 else require("accelerate", "train").utils.gather_object([own])
         return {name: sum(each[name] for each in found) for name in own}
 
     def play(self, prompts: Sequence[str], trainer: Any) -> dict[str, Any]:
         """Implementation of `rollout_func`: one conversation per prompt, which names a task. A group is a block."""
-        assert self._job.practice is not None
-        args, step, size = trainer.args, int(trainer.state.global_step), trainer.args.num_generations
-        tasks = tuple(prompts[::size])
-        nth = self._again[1] + 1 if self._again[0] == step else 0
-        self._again = (step, nth)
+        args = trainer.args
         asked = PracticeRequest(
-            step=step,
-            first=((step * args.gradient_accumulation_steps + nth) * args.world_size + args.process_index) * len(tasks),
+            step=int(trainer.state.global_step),
             rank=int(args.process_index),
-            tasks=tasks,
-            size=size,
+            tasks=tuple(prompts[:: args.num_generations]),
+            size=args.num_generations,
             temperature=args.temperature,
-            seed=self._job.seed,
         )
-        with in_memory(trainer.accelerator.unwrap_model(trainer.model), self._form) as model:
-            branches = self._conversations.practise(self._job.practice, model, asked)
-        return self._columns(branches, trainer)
-
-    def _columns(self, branches: Sequence[PlayedBranch], trainer: Any) -> dict[str, Any]:
-        end = int(self._form.tokenizer.eos_token_id)
+        model, end = trainer.accelerator.unwrap_model(trainer.model), int(self._form.tokenizer.eos_token_id)
+        branches: Sequence[PlayedBranch] = played(asked, model, self._form, self._ask)
         sequences = [
             joined(one.replies) if one.replies else TokenSequence([end], [end], [0], [0.0]) for one in branches
         ]
-        limit = trainer.args.max_completion_length
-        self.played += len(branches)
-        self.tokens += sum(len(sequence.prompt_ids) + len(sequence.ids) for sequence in sequences)
-        self.learned += sum(sum(sequence.mask) for sequence in sequences)
-        drifted = mean([float(sequence.drifted > 0) for sequence in sequences])
-        trainer._metrics["train"]["drifted"].append(drifted)
+        self.counted["examples"] += len(branches)
+        self.counted["tokens"] += sum(len(sequence.prompt_ids) + len(sequence.ids) for sequence in sequences)
+        self.counted["learned"] += sum(sum(sequence.mask) for sequence in sequences)
+        trainer._metrics["train"]["drifted"].append(mean([float(sequence.drifted > 0) for sequence in sequences]))
+        limit = args.max_completion_length
         return {
             "prompt_ids": [sequence.prompt_ids for sequence in sequences],
             "completion_ids": [sequence.ids[:limit] for sequence in sequences],

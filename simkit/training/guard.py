@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import ceil
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from simkit.errors import UsageError
-from simkit.training.dev import DevGoals, DevScore
+from simkit.training.dev import ConversationSetup, DevScore
 
 LOOKS = 10
 """Default number of measurements during a training."""
@@ -26,7 +26,7 @@ class Guard:
     """Configuration of a guard: its measurements and their floors.
 
     Attributes:
-        goals: the dev goals; used neither for training nor for testing.
+        place: the dev goals and their players; the goals are used neither for training nor for testing.
         every: optimizer steps between two measurements; None for a tenth of the training. There is also one before the
             first step and one after the last.
         valid_floor: minimum share of valid tool calls, relative to the share before training.
@@ -37,7 +37,7 @@ class Guard:
         UsageError: a value is invalid.
     """
 
-    goals: DevGoals
+    place: ConversationSetup
     every: int | None = None
     valid_floor: float = 0.95
     success_floor: float = 0.75
@@ -53,10 +53,6 @@ class Guard:
     def interval(self, steps: int) -> int:
         """Optimizer steps between two measurements in a training of `steps` steps."""
         return self.every or max(1, ceil(steps / LOOKS))
-
-    def to_json(self) -> dict[str, Any]:
-        """The guard as JSON."""
-        return {**{name: getattr(self, name) for name in self.__slots__ if name != "goals"}, **self.goals.to_json()}
 
 
 @dataclass(frozen=True, slots=True)

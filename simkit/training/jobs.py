@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import orjson
+from pydantic import TypeAdapter
 
 from simkit.data.examples import ExampleSet, example_digest
 from simkit.errors import UsageError
@@ -30,13 +30,16 @@ class TrainingMetrics:
     step: int
     values: Mapping[str, float]
 
+    def __str__(self) -> str:
+        names = ("loss", "reward", "success", "valid_calls")
+        shown = [f", {name.replace('_', ' ')} {self.values[name]:.3g}" for name in names if name in self.values]
+        of = f" of {self.values['steps']:.0f}" if "steps" in self.values else ""
+        what = "guard on dev goals" if self.stage == "guard" else "training"
+        return f"{what}: step {self.step}{of}" + "".join(shown)
 
-OnMetrics: TypeAlias = Callable[[TrainingMetrics], None]
+
+OnMetrics: TypeAlias = Callable[[TrainingMetrics], object]
 """Callback for metrics, called in the training thread."""
-
-
-def ignore_metrics(metrics: TrainingMetrics) -> None:
-    """Ignore the metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,18 +98,10 @@ class TrainingJob:
 
     def described(self) -> dict[str, Any]:
         """The job as JSON, with its examples as digests. Output folder, processes and threads are not included."""
-        return {
-            "method": self.method,
-            "model": self.model,
-            "config": dict(self.config),
-            "template_kwargs": dict(self.template_kwargs),
-            "flags": list(self.flags),
-            "examples": digest_of(self.examples),
-            "evaluation": digest_of(self.evaluation),
-            "practice": asdict(self.practice) if self.practice else None,
-            "seed": self.seed,
-            "guard": self.guard.to_json() if self.guard else None,
-        }
+        others = ("out", "threads", "launcher", "ranks")
+        values = {name: getattr(self, name) for name in self.__slots__ if name not in others}
+        values |= {"examples": digest_of(self.examples), "evaluation": digest_of(self.evaluation)}
+        return orjson.loads(orjson.dumps(values))
 
 
 def digest_of(examples: ExampleSet | None) -> str | None:
@@ -149,23 +144,7 @@ class TrainingResult:
     stopped: str | None
     seconds: float
     form: str = ""
-    guard: Mapping[int, Mapping[str, float]] = field(default_factory=dict[int, Mapping[str, float]])
-
-    def to_json(self) -> dict[str, Any]:
-        """The values stored in a run's summary."""
-        plain = {name: getattr(self, name) for name in self.__slots__ if name not in ("path", "guard")}
-        seen = {str(step): dict(values) for step, values in self.guard.items()}
-        return {"path": str(self.path), **plain, "guard": seen}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TrainingResult:
-        """The result written by `to_json`."""
-        seen = {int(step): dict(values) for step, values in data["guard"].items()}
-        read: dict[str, Any] = {**data, "path": Path(data["path"]), "guard": seen}
-        return cls(**read)
-
-
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+    guard: Mapping[int, DevScore] = field(default_factory=dict[int, DevScore])
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +167,8 @@ class TrainingFolder:
             folder.asked.parent.mkdir(parents=True, exist_ok=True)
             _write(folder.asked, asked)
             return folder
-        before, now = orjson.loads(folder.asked.read_bytes()), orjson.loads(orjson.dumps(asked))
-        differing = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
+        before = orjson.loads(folder.asked.read_bytes())
+        differing = sorted(name for name in asked.keys() | before.keys() if asked.get(name) != before.get(name))
         if differing:
             raise UsageError(
                 f"{out} holds a model that was trained otherwise ({', '.join(differing)} differ); "
@@ -205,11 +184,11 @@ class TrainingFolder:
     def result(self) -> TrainingResult | None:
         """The result; None while the training is not done."""
         file = self.out / RECORDS / "trained.json"
-        return TrainingResult.from_json(orjson.loads(file.read_bytes())) if file.exists() else None
+        return TypeAdapter(TrainingResult).validate_json(file.read_bytes()) if file.exists() else None
 
     def finish(self, trained: TrainingResult) -> None:
         """Store the result and delete the checkpoints."""
-        _write(self.out / RECORDS / "trained.json", trained.to_json())
+        _write(self.out / RECORDS / "trained.json", trained)
         for path in self.out.glob("checkpoint-*"):
             shutil.rmtree(path, ignore_errors=True)
 
@@ -219,24 +198,23 @@ class TrainingFolder:
 
     def last_checkpoint(self) -> str | None:
         """The newest complete checkpoint, from which trainers resume."""
-        named = (_CHECKPOINT.fullmatch(path.name) for path in self.out.glob("checkpoint-*"))
-        steps = [int(match[1]) for match in named if match]
-        complete = [step for step in steps if (self.checkpoint(step) / "trainer_state.json").exists()]
-        return str(self.checkpoint(max(complete))) if complete else None
+        complete = self.out.glob("checkpoint-*/trainer_state.json")
+        steps = [int(file.parent.name.partition("-")[2]) for file in complete]
+        return str(self.checkpoint(max(steps))) if steps else None
 
     def seen(self) -> dict[int, DevScore]:
         """The guard's measurements before the training was interrupted."""
         file = self.out / RECORDS / "guard.json"
-        found: Mapping[str, Any] = orjson.loads(file.read_bytes()) if file.exists() else {}
-        return {int(step): DevScore(**values) for step, values in found.items()}
+        return TypeAdapter(dict[int, DevScore]).validate_json(file.read_bytes()) if file.exists() else {}
 
     def keep_seen(self, seen: Mapping[int, DevScore]) -> None:
         """Store the guard's measurements."""
-        _write(self.out / RECORDS / "guard.json", {str(step): score.to_json() for step, score in seen.items()})
+        _write(self.out / RECORDS / "guard.json", seen)
 
 
 def _write(path: Path, value: Any) -> None:
     """Write a file atomically, so that a killed process leaves no partial file."""
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS
+    unfinished.write_bytes(orjson.dumps(value, default=str, option=options))
     unfinished.replace(path)

@@ -1,147 +1,185 @@
-"""Child processes for functions that need torch: they keep the event loop free and release memory at the end.
+"""Functions in processes of their own: they keep the event loop free, can be cancelled, and release memory at the end.
 
-A function and its job go to the child as a pickle, through its standard input. The child answers on its standard output
-in lines of JSON: the messages that the function sends, then its result or its error. `simkit.core.child_process` has
-what all child processes share.
+A launcher, such as `torchrun --nproc_per_node 8`, may start several processes for one function. The function and its
+job are a file in a private folder, `python -m simkit.training.process FOLDER`. The processes ask this one over a Unix
+socket there: each request is a connection, with one pickled frame there and one back, so what launchers and libraries
+print cannot disturb it. A connection that is only held open ends a process when its parent is gone.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
-import anyio.abc
-import orjson
+from anyio.abc import SocketStream
 
-import simkit.errors as errors
 from simkit.core import child_process
-from simkit.core.child_process import LastLines, each_line, exit_with_input, own_output
+from simkit.core.child_process import LastLines, framed, read_frame, write_all
 from simkit.errors import SimkitError, UsageError
-from simkit.training.jobs import TrainingMetrics
+from simkit.run.contract import packed_error, unpacked_error
+from simkit.run.served_models import receive_frame
 
 J = TypeVar("J")
-Message: TypeAlias = Mapping[str, Any]
-Send: TypeAlias = Callable[[Message], object]
+Ask: TypeAlias = Callable[[Any], Any]
+"""Sends a message to the parent and returns its answer; raises the parent's error."""
+Answer: TypeAlias = Callable[[Any], Awaitable[Any]]
+"""Answers a message of a process."""
 
 MODULE = "simkit.training.process"
-LIBRARIES = ("torch", "transformers", "trl", "datasets", "peft")
-"""Libraries that a training imports; their presence is checked before its process is started."""
+JOB, SOCKET = "job", "link"
+ASKS, ENDS, FAILS, HOLDS = "asks", "ends", "fails", "holds"
+"""Kinds of frames: a request, a result, an error, and that the connection is held open."""
 
 
 # --- the parent's side ------------------------------------------------------------------------------------------------
 
 
-async def run_in_child(
-    function: Callable[[J, Send], object],
+async def run_in_processes(
+    function: Callable[[J, Ask], object],
     job: J,
-    on_message: Callable[[Message], object],
+    answer: Answer,
+    *,
     environment: Mapping[str, str],
+    launcher: Sequence[str] = (),
 ) -> Any:
-    """Call `function(job, send)` in a child process and return its result. Cancelling kills the process.
+    """Call `function(job, ask)` in processes of its own, and return the first result. Cancelling kills them.
 
     Args:
-        function: a function of a module; what it sends and returns are values of JSON.
-        job: its argument; it must be picklable.
-        on_message: called with every message that the function sends.
-        environment: the child's environment variables, see `child_environment`.
+        function: a function of a module.
+        job: its argument; it must be picklable, as all messages and results.
+        answer: called in this process with every message that the function sends by `ask`.
+        environment: the environment variables, see `child_environment`.
+        launcher: command that starts the processes; empty for a single one.
 
     Raises:
-        UsageError: the function's own error, or the process failed; the message ends with the process's last output.
+        SimkitError: the function's own error.
+        UsageError: a process ended without a result; the message ends with the last output.
     """
-    async with await child_process.open_child(MODULE, environment) as process:
-        assert process.stdin is not None
-        output = _Output(on_message)
-        async with anyio.create_task_group() as group:
-            group.start_soon(_send_all, process.stdin, pickle.dumps((function, job)))
-            group.start_soon(output.errors.read, process)
-            await output.read(process)
-        code = await process.wait()
-    return output.result(code)
+    folder, lines = Path(tempfile.mkdtemp(prefix="simkit-")), LastLines()  # private to this user
+    results, errors = list[Any](), list[bytes]()
+
+    async def take(kind: str, message: Any) -> Any:
+        if kind == ASKS:
+            return await answer(message)
+        (results if kind == ENDS else errors).append(message)
+        return None
+
+    try:
+        (folder / JOB).write_bytes(pickle.dumps((function, job)))
+        command = [*(launcher or (sys.executable,)), "-m", MODULE, str(folder)]
+        async with (
+            _listening(folder / SOCKET, take),
+            await anyio.open_process(
+                command,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            ) as process,
+        ):
+            assert process.stdout is not None
+            await lines.read_from(process.stdout)
+            code = await process.wait()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if errors:
+        raise unpacked_error(errors[0])
+    if not results:
+        raise UsageError(f"the process ended with code {code} before it had a result; its last output:\n{lines}")
+    return results[0]
 
 
 def child_environment(**variables: str) -> Mapping[str, str]:
-    """This process's environment for a child, with telemetry and progress bars of the libraries switched off."""
+    """This process's environment for a child, with telemetry, notes and progress bars of the libraries off."""
     quiet = {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DATASETS_VERBOSITY": "error",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TRL_EXPERIMENTAL_SILENCE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
     }
     return child_process.child_environment(**quiet, **variables)
 
 
-async def _send_all(stream: anyio.abc.ByteSendStream, data: bytes) -> None:
-    try:
-        await stream.send(data)
-    except anyio.BrokenResourceError:
-        return  # the child has failed already; its output says why
+@asynccontextmanager
+async def _listening(path: Path, take: Callable[[str, Any], Awaitable[Any]]) -> AsyncGenerator[None]:
+    """Answer the requests of processes at a socket, as long as the block; their connections end with it."""
 
+    async def serve(stream: SocketStream) -> None:
+        with suppress(anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError):
+            async with stream:
+                kind, message = pickle.loads(await receive_frame(stream))
+                if kind == HOLDS:
+                    await stream.receive(1)
+                    return
+                try:
+                    reply = (await take(kind, message), None)
+                except SimkitError as error:
+                    reply = (None, packed_error(error))
+                await stream.send(framed(pickle.dumps(reply)))
 
-class _Output:
-    """Output of a child process, read as it arrives."""
-
-    def __init__(self, on_message: Callable[[Message], object]) -> None:
-        self._on_message = on_message
-        self._last: Message = {}
-        self.errors = LastLines()
-
-    async def read(self, process: anyio.abc.Process) -> None:
-        """Read messages until the process closes its output."""
-        assert process.stdout is not None
-        async for line in each_line(process.stdout):
-            message = cast("dict[str, Any]", orjson.loads(line))
-            if "result" in message or "error" in message:
-                self._last = message
-            else:
-                self._on_message(message)
-
-    def result(self, code: int) -> Any:
-        """The function's result; raises its error."""
-        if "result" in self._last:
-            return self._last["result"]
-        if "error" in self._last:
-            raise _error(self._last["error"], self._last["message"])
-        raise UsageError(f"the process ended with code {code} before it had a result; its last output:\n{self.errors}")
-
-
-def _error(name: str, message: str) -> SimkitError:
-    kind = getattr(errors, name, UsageError)
-    return kind(message) if issubclass(kind, UsageError) else UsageError(message)
-
-
-def describe(metrics: TrainingMetrics, names: Sequence[str] = ("loss", "reward", "success", "valid_calls")) -> str:
-    """One line about metrics, for progress displays."""
-    shown = [f"{name.replace('_', ' ')} {metrics.values[name]:.3g}" for name in names if name in metrics.values]
-    steps = metrics.values.get("steps")
-    of = f" of {steps:.0f}" if steps else ""
-    what = "guard on dev goals" if metrics.stage == "guard" else "training"
-    return f"{what}: step {metrics.step}{of}" + "".join(f", {each}" for each in shown)
+    async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, serve)
+        try:
+            yield
+        finally:
+            group.cancel_scope.cancel()
 
 
 # --- the child's side -------------------------------------------------------------------------------------------------
 
 
-def main() -> int:
-    """Call the function and send its result; the exit code is 0 unless something failed that is not a `SimkitError`."""
-    out = own_output()
-
-    def send(message: Message) -> None:
-        out.write(orjson.dumps(message) + b"\n")
-
-    function, job = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=exit_with_input, daemon=True).start()
+def main(folder: Path) -> int:
+    """Call the function and tell the parent how it ended; the exit code is 1 after an error."""
+    function, job = pickle.loads((folder / JOB).read_bytes())
+    tell = partial(_request, str(folder / SOCKET))
+    threading.Thread(target=_exit_with_parent, args=(str(folder / SOCKET),), daemon=True).start()
     try:
-        result = function(job, send)
+        result = function(job, partial(tell, ASKS))
     except SimkitError as error:
-        send({"error": type(error).__name__, "message": str(error)})
-    else:
-        send({"result": result})
+        tell(FAILS, packed_error(error))
+        return 1
+    tell(ENDS, result)
     return 0
 
 
+def _request(path: str, kind: str, message: object) -> Any:
+    with _connected(path, kind, message) as connection:
+        data = read_frame(connection.fileno())
+    if data is None:
+        raise ConnectionError("the process that started this one is gone")
+    answer, failure = pickle.loads(data)
+    if failure is not None:
+        raise unpacked_error(failure)
+    return answer
+
+
+def _exit_with_parent(path: str) -> None:
+    with suppress(OSError), _connected(path, HOLDS, None) as connection:
+        connection.recv(1)
+    os._exit(1)
+
+
+def _connected(path: str, kind: str, message: object) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    write_all(connection.fileno(), framed(pickle.dumps((kind, message))))
+    return connection
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Path(sys.argv[1])))

@@ -9,7 +9,6 @@ from simkit.plugins.recipe import with_other_flags, without_flags
 from simkit.run import choices
 from simkit.run.run import Run
 from simkit.run.summary import Summary
-from simkit.training.dev import DevChoice
 from simkit.training.steps import (
     ExampleChoice,
     GuardChoice,
@@ -36,7 +35,6 @@ async def train_sft(
     how: ProcessChoice = ProcessChoice(),
     examples: SftExampleChoice = SftExampleChoice(),
     guard: GuardChoice = GuardChoice(),
-    dev: DevChoice = DevChoice(),
 ) -> Summary:
     """Train a model to imitate golden conversations (SFT, by TRL), guarded on dev goals.
 
@@ -54,7 +52,7 @@ async def train_sft(
         simkit train sft --config qwen3-8b-lora --data last --launcher "accelerate launch --num_processes 8"
         simkit train sft --model models/base --source episodes --where "reward >= 1" --limit 200 --config my.yaml
     """
-    return await train_on_examples(run, "sft", examples, dev, guard, how)
+    return await train_on_examples(run, "sft", examples, guard, how)
 
 
 @with_other_flags("trl", *OMITTED)
@@ -65,7 +63,6 @@ async def train_kto(
     how: ProcessChoice = ProcessChoice(),
     examples: ExampleChoice = ExampleChoice(),
     guard: GuardChoice = GuardChoice(),
-    dev: DevChoice = DevChoice(),
 ) -> Summary:
     """Train a model on answers that led to the goal and answers that did not (KTO, by TRL), guarded on dev goals.
 
@@ -82,7 +79,7 @@ async def train_kto(
         simkit train kto --config paper-llama3-8b-kto --data llama3-josh-toolwoz-for-KTO.zip --world toolwoz
         simkit train kto --model models/base --config tiny-cpu --learning_rate 1e-3 --guard-every 5
     """
-    return await train_on_examples(run, "kto", examples, dev, guard, how)
+    return await train_on_examples(run, "kto", examples, guard, how)
 
 
 @with_other_flags("trl", *OMITTED)
@@ -93,7 +90,6 @@ async def train_dpo(
     how: ProcessChoice = ProcessChoice(),
     examples: ExampleChoice = ExampleChoice(),
     guard: GuardChoice = GuardChoice(),
-    dev: DevChoice = DevChoice(),
 ) -> Summary:
     """Train a model to prefer answers that led to the goal over siblings that did not (DPO, by TRL), guarded.
 
@@ -109,7 +105,7 @@ async def train_dpo(
         simkit train dpo --model models/base --data last --config tiny-cpu --out models/dpo
         simkit train dpo --model models/base --data pairs.jsonl --held-out none --config tiny-cpu
     """
-    return await train_on_examples(run, "dpo", examples, dev, guard, how)
+    return await train_on_examples(run, "dpo", examples, guard, how)
 
 
 @with_other_flags("trl", *OMITTED)
@@ -121,7 +117,6 @@ async def train_grpo(
     split: Annotated[str, "Split of the world that the practice tasks are taken from."] = "train",
     tasks: choices.Tasks = "all",
     guard: GuardChoice = GuardChoice(),
-    dev: DevChoice = DevChoice(),
 ) -> Summary:
     """Train a model on the rewards of its own conversations with simulated users (GRPO, by TRL), guarded on dev goals.
 
@@ -137,5 +132,5 @@ async def train_grpo(
         simkit train grpo --model models/base --config tiny-cpu --max_steps 40 --out models/practised
         simkit train grpo --config qwen3-8b-lora --tasks 50 --num_generations 4
     """
-    make = job_of(run, "grpo", dev, guard, how)
-    return summary_of(run, await carried_out(run, make(practice=dev.place(split, tasks, run.models.user_model))))
+    make = job_of(run, "grpo", guard, how)
+    return summary_of(run, await carried_out(run, make(practice=guard.place(split, tasks, run.models.user_model))))

@@ -38,8 +38,8 @@ class TrainingRows:
             messages of the last two are the texts of play, which `chat_template_kwargs` tells the trainer to take as
             they are.
         form: `whole conversations`, `one row per reply`, or how many conversations are divided into replies.
-        template: the chat template that the model has to be played and saved with; None for its own.
-        settings: fields of the trainer's configuration that these rows need.
+        chat: the form of conversations that the model has to be played and saved with, with TRL's training template of
+            its family if they are whole in it, and not in the model's own.
         too_long: number of rows that were left out.
         tokens: tokens of the rows, processed in one epoch.
         learned: tokens that count for the loss.
@@ -47,11 +47,10 @@ class TrainingRows:
 
     rows: tuple[Row, ...]
     form: str
-    template: str | None
-    settings: Mapping[str, Any]
-    too_long: int
-    tokens: int
-    learned: int
+    chat: ChatFormat
+    too_long: int = 0
+    tokens: int = 0
+    learned: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,6 @@ class _Counted:
 
 def training_rows(examples: ExampleSet, chat: ChatFormat, *, max_length: int | None, seed: int) -> TrainingRows:
     """The rows of a set of examples, in an order derived from the seed.
-
-    TRL's training template of the model's family is taken if conversations are whole in it, and not in the model's own.
 
     Raises:
         UsageError: the chat template has no tools, or renders an example otherwise than play; or no example is short
@@ -87,22 +84,20 @@ def training_rows(examples: ExampleSet, chat: ChatFormat, *, max_length: int | N
     return TrainingRows(
         rows=tuple(each.row for each in fitting),
         form=_form(sum(len(rows) > 1 for rows in found), examples),
-        template=None if chosen is chat else str(chosen.tokenizer.chat_template),
-        settings={"assistant_only_loss": False} if examples.kind == "sft" else {},
+        chat=chosen,
         too_long=len(every) - len(fitting),
         tokens=sum(each.tokens for each in fitting),
         learned=sum(each.learned for each in fitting),
     )
 
 
-def practice_template(chat: ChatFormat) -> str | None:
-    """The chat template for a model that learns from its own conversations (GRPO); None for its own.
+def practice_format(chat: ChatFormat) -> ChatFormat:
+    """The form of conversations for a model that learns from its own (GRPO).
 
     In TRL's template of some families replies stand unchanged in later prompts, so that all of them can be learned.
     """
     talk = (UserMessage.of("?"), AssistantMessage.of("!"))
-    chosen = format_to_train((SftExample(messages=(*talk, *talk)),), chat)
-    return None if chosen is chat else str(chosen.tokenizer.chat_template)
+    return format_to_train((SftExample(messages=(*talk, *talk)),), chat)
 
 
 def _form(divided: int, examples: ExampleSet) -> str:

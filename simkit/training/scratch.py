@@ -14,9 +14,8 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -28,13 +27,13 @@ from simkit.components.world import World
 from simkit.core.messages import AssistantMessage, Message, text_of
 from simkit.data.selection import Selection, select
 from simkit.errors import UsageError
-from simkit.plugins.extras import require
+from simkit.plugins.extras import require, without_bars
 from simkit.rule_based.reader import slots_of
 from simkit.search.rollout import Rollout
-from simkit.training.jobs import OnMetrics, TrainingMetrics, ignore_metrics
+from simkit.training.jobs import OnMetrics, TrainingMetrics
 
 if TYPE_CHECKING:
-    from simkit.local.chat import Rendered
+    from simkit.local.reply_tokens import Rendered
     from simkit.run.run import Run
 
 TOWN = (
@@ -51,6 +50,7 @@ Conversation: TypeAlias = Sequence[Message]
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<|end|>"
 ROLES = ("<|user|>", "<|assistant|>", "<|tool|>")
 CALLS = ("<tool_call>", "</tool_call>")
+CONTEXT = 8192
 FREQUENT = 12
 """Minimum occurrences of a stretch of text that becomes one token."""
 
@@ -73,31 +73,25 @@ _WORD = re.compile(r" ?[A-Za-z_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShape:
-    """The architecture: a Llama with tied embeddings.
-
-    `initializer_range` is four times that of large models: with few dimensions, embeddings then diverge sooner.
-    """
-
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    inner: int = 256
-    context: int = 8192
-    initializer_range: float = 0.08
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ScratchSettings:
-    """Training settings of a model from scratch: AdamW, warm-up in a twentieth of the steps, cosine decay to zero.
+    """Architecture and training of a model from scratch.
+
+    It is a Llama with tied embeddings, trained by AdamW with warm-up in a twentieth of the steps and cosine decay to 0.
 
     Attributes:
+        width, layers, heads, inner: hidden size, layers, attention heads, and size of the inner layers.
+        initializer_range: four times that of large models: with few dimensions, embeddings then diverge sooner.
         steps: optimizer steps of `batch` dialogues each.
         learning_rate: the maximum.
         max_length: maximum tokens of a dialogue; longer ones are excluded.
         seed: seed of the initial weights and of the order of the dialogues.
     """
 
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    inner: int = 256
+    initializer_range: float = 0.08
     steps: int = 1400
     batch: int = 8
     learning_rate: float = 3e-3
@@ -121,9 +115,8 @@ async def bootstrap(
     seed: int,
     *,
     lessons: DialogueSource | None = None,
-    shape: ModelShape | None = None,
     schooling: ScratchSettings | None = None,
-    on_metrics: OnMetrics = ignore_metrics,
+    on_metrics: OnMetrics = lambda _: None,
     allow_incomplete: bool = False,
 ) -> Path:
     """Play demonstrations in `run`, which must be entered, and train a model on them in `folder`.
@@ -143,14 +136,9 @@ async def bootstrap(
     chosen = Selection(runs=(run.id,), source="episodes")
     take = partial(select, run.store, "sft", chosen, allow_incomplete=allow_incomplete)
     found = await anyio.to_thread.run_sync(take)
-    job = ScratchJob(
-        dialogues=tuple(each.messages for each in found.demonstrations),
-        values=values,
-        out=folder,
-        shape=shape or ModelShape(),
-        schooling=replace(schooling or ScratchSettings(), seed=seed),
-    )
-    counts = await anyio.to_thread.run_sync(train_scratch, job, on_metrics)
+    dialogues = [each.messages for each in found.demonstrations]
+    settings = replace(schooling or ScratchSettings(), seed=seed)
+    counts = await anyio.to_thread.run_sync(train_scratch, dialogues, values, folder, settings, on_metrics)
     run.summary(**counts)
     return folder
 
@@ -227,76 +215,64 @@ def _texts(dialogues: Sequence[Conversation]) -> Iterator[str]:
 # --- model ------------------------------------------------------------------------------------------------------------
 
 
-def scratch_model(tokens: int, shape: ModelShape, seed: int) -> Any:
-    """A Llama with random weights and a vocabulary of `tokens`."""
-    torch, transformers = require("torch", "local"), require("transformers", "local")
-    torch.manual_seed(seed)
-    config = transformers.LlamaConfig(
-        vocab_size=tokens,
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        intermediate_size=shape.inner,
-        max_position_embeddings=shape.context,
-        initializer_range=shape.initializer_range,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        pad_token_id=0,
-        eos_token_id=2,
-    )
-    return transformers.LlamaForCausalLM(config)
+def train_scratch(
+    dialogues: Sequence[Conversation],
+    values: frozenset[str],
+    out: Path,
+    settings: ScratchSettings,
+    on_metrics: OnMetrics,
+) -> Mapping[str, float]:
+    """Create tokenizer and model, train, and write both atomically to `out`; `local/<out>` loads them.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScratchJob:
-    """Job of training a model from scratch.
-
-    Attributes:
-        dialogues: the training dialogues; only the assistant's part counts for the loss.
-        values: values of the world; see `vocabulary_of`.
-        out: the folder for the model; `local/<out>` loads it.
-    """
-
-    dialogues: tuple[tuple[Message, ...], ...]
-    values: frozenset[str]
-    out: Path
-    shape: ModelShape = field(default_factory=ModelShape)
-    schooling: ScratchSettings = field(default_factory=ScratchSettings)
-
-
-def train_scratch(job: ScratchJob, on_metrics: OnMetrics) -> Mapping[str, float]:
-    """Create tokenizer and model, train, and write both atomically to `job.out`.
-
-    Blocks until done. The same job gives the same weights on one machine. Returns counts of
-    dialogues, tokens and steps.
+    Only the assistant's part of the dialogues counts for the loss; `values` are those of the world. Blocks until done.
+    The same arguments give the same weights on one machine. Returns counts of dialogues, tokens and steps.
 
     Raises:
         UsageError: a library is missing, or no dialogue is short enough.
     """
     from simkit.local.chat import ChatFormat
 
-    tokenizer = scratch_tokenizer(job.dialogues, job.values)
+    tokenizer = scratch_tokenizer(dialogues, values)
     form = ChatFormat(tokenizer)
-    rendered = [form.conversation(dialogue) for dialogue in job.dialogues]
-    rows = [row for row in rendered if len(row.ids) <= job.schooling.max_length]
+    rendered = [form.conversation(dialogue) for dialogue in dialogues]
+    rows = [row for row in rendered if len(row.ids) <= settings.max_length]
     if not rows:
         raise UsageError(
-            f"none of {len(rendered)} dialogues has {job.schooling.max_length} tokens or fewer to learn from; "
+            f"none of {len(rendered)} dialogues has {settings.max_length} tokens or fewer to learn from; "
             "raise max_length, or play shorter tasks"
         )
-    model = scratch_model(len(tokenizer), job.shape, job.schooling.seed)
-    loss = _fit(model, rows, job.schooling, on_metrics)
-    _write(model, tokenizer, job.out)
-    tokens = sum(len(row.ids) for row in rows) / len(rows)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    counts = {
+    model = _model(len(tokenizer), settings)
+    loss = _fit(model, rows, settings, on_metrics)
+    _write(model, tokenizer, out)
+    return {
         "dialogues": len(rows),
-        "tokens_per_dialogue": tokens,
-        "parameters": parameters,
+        "tokens_per_dialogue": sum(len(row.ids) for row in rows) / len(rows),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": len(tokenizer),
+        "steps": settings.steps,
+        "loss": loss,
     }
-    return {**counts, "steps": job.schooling.steps, "loss": loss}
+
+
+def _model(tokens: int, settings: ScratchSettings) -> Any:
+    """A Llama with random weights and a vocabulary of `tokens`."""
+    torch, transformers = require("torch", "local"), require("transformers", "local")
+    torch.manual_seed(settings.seed)
+    config = transformers.LlamaConfig(
+        vocab_size=tokens,
+        hidden_size=settings.width,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        intermediate_size=settings.inner,
+        max_position_embeddings=CONTEXT,
+        initializer_range=settings.initializer_range,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        pad_token_id=0,
+        eos_token_id=2,
+    )
+    return transformers.LlamaForCausalLM(config)
 
 
 def _fit(model: Any, rows: Sequence[Rendered], schooling: ScratchSettings, on_metrics: OnMetrics) -> float:
@@ -360,21 +336,8 @@ def _write(model: Any, tokenizer: Any, out: Path) -> None:
     """Write the folder atomically, so that a killed process leaves either none or a complete one."""
     unfinished = out.with_name(f".{out.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    with _without_bars():
+    with without_bars():
         model.save_pretrained(str(unfinished))
         tokenizer.save_pretrained(str(unfinished))
     shutil.rmtree(out, ignore_errors=True)
     unfinished.replace(out)
-
-
-@contextmanager
-def _without_bars() -> Generator[None]:
-    """Disable transformers' progress bars for quick operations."""
-    bars = require("transformers", "local").utils.logging
-    drawing = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if drawing:
-            bars.enable_progress_bar()

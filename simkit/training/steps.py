@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -16,18 +16,19 @@ from simkit.data.checks import check
 from simkit.data.examples import ExampleSet, Kind
 from simkit.data.held_out import HeldOut, assert_clean_of, contamination
 from simkit.data.reading import read_examples
-from simkit.data.reasoning import with_reasoning_as
-from simkit.data.selection import Selection, select_with_state
+from simkit.data.reasoning import Reasoning, with_reasoning_as
+from simkit.data.selection import Selection, Source, select_with_state
 from simkit.errors import UsageError
 from simkit.local.worker import parse_local
-from simkit.training import flags as training
+from simkit.plugins.extras import check_installed
 from simkit.training.config_files import Method, load_config
-from simkit.training.dev import DevChoice, DevGoals
+from simkit.training.dev import ConversationSetup, DevChoice
 from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob, TrainingMetrics, TrainingResult
-from simkit.training.launch import launched, train_in_process
-from simkit.training.process import describe
-from simkit.training.recorded import RecordedConversations
+from simkit.training.launch import LIBRARIES, launched, train_in_process
+from simkit.training.play import WithPolicy
+from simkit.training.recorded import recorded_conversations
+from simkit.training.settings_names import check_names
 
 if TYPE_CHECKING:
     from simkit.run.run import Run
@@ -44,62 +45,101 @@ LAST = """
 """
 
 
+AllowIncomplete: TypeAlias = Annotated[bool, "Train on unfinished runs and on runs with unreadable lines."]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExampleChoice:
-    """Group of flags: the examples of a training. `held_out` names a split, or is `none`.
+    """Group of flags: the examples of a training."""
 
-    `allow_incomplete` also accepts the readable data of unfinished runs and of damaged journals. `reasoning` is the
-    form of the reasoning in answers; None keeps it, and leaves a file as it is.
-    """
-
-    data: training.Data = "last"
-    where: training.Where = None
-    max_per_task: training.MaxPerTask = None
-    limit: training.Limit = None
-    held_out: training.HeldOut = "test"
-    allow_incomplete: training.AllowIncomplete = False
-    reasoning: training.ReasoningFlag = None
-    eval_data: training.EvalData = None
+    data: Annotated[
+        str,
+        "Training data: runs (ids or names, separated by commas; `last` for the last one that played), or a file: an "
+        "export of `simkit export`, a TRL data set in .jsonl or .parquet, or the authors' .zip.",
+    ] = "last"
+    where: Annotated[
+        str | None, "Filter for episodes, in SQL: reward >= 1 and turns < 10 (columns: from episode_facts)."
+    ] = None
+    max_per_task: Annotated[int | None, "Maximum number of examples per task."] = None
+    limit: Annotated[int | None, "Maximum number of examples, chosen at random."] = None
+    held_out: Annotated[
+        str,
+        "Split of the world whose tasks may not be in the training data. `none` for data whose tasks are unknown; "
+        "examples of dev goals are always refused.",
+    ] = "test"
+    allow_incomplete: AllowIncomplete = False
+    reasoning: Annotated[
+        Reasoning | None,
+        "Reasoning of answers: `keep` it as the field reasoning_content, write it `inline` in tags before the text, or "
+        "`drop` it. Default: keep; a file is used as it is.",
+    ] = None
+    eval_data: Annotated[
+        str | None,
+        "Examples for an evaluation loss: a file, or a share of the training data such as 0.1. TRL's --eval_strategy "
+        "says when; default: at the end of each epoch.",
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SftExampleChoice(ExampleChoice):
     """Group of flags: the examples of a training on whole conversations."""
 
-    source: training.SourceFlag = "golden"
+    source: Annotated[
+        Source,
+        "Of runs: the golden conversations of trees, or the final conversation of any episode (filter with --where).",
+    ] = "golden"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessChoice:
-    """Group of flags: settings, processes and output of a training.
+    """Group of flags: settings, processes and output of a training; `trl` are flags of TRL's classes."""
 
-    `trl` are flags of TRL's classes, as a command line has them.
-    """
-
-    config: training.Config = None
-    out: training.Out = None
-    launcher: training.Launcher = None
-    threads: training.Threads = 0
+    config: Annotated[
+        str | None,
+        "Settings: a preset (tiny-cpu, smollm2-135m, qwen3-8b-lora, paper-llama3-8b-kto), or a YAML file with fields "
+        "of TRL's classes. Flags override them.",
+    ] = None
+    out: Annotated[Path | None, "Folder for the trained model. Default: models/<run> in the store."] = None
+    launcher: Annotated[
+        str | None,
+        "Command that starts several processes, such as `accelerate launch --num_processes 8` or `torchrun "
+        "--nproc_per_node 2`.",
+    ] = None
+    threads: Annotated[int, "CPU threads; 0 uses one thread on a machine without a GPU."] = 0
     trl: list[str] = field(default_factory=list[str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuardChoice:
-    """Group of flags: the guard of a training."""
+class GuardChoice(DevChoice):
+    """Group of flags: the conversations of a training, and its guard."""
 
-    guard: training.Guard = "40"
-    guard_split: training.GuardSplit = "val"
-    guard_every: training.GuardEvery = None
-    valid_floor: training.ValidFloor = 0.95
-    success_floor: training.SuccessFloor = 0.75
-    keep: training.Keep = "best"
+    guard: Annotated[
+        str, "Dev goals that the guard plays during training: a number, a slice, or `none` for no guard."
+    ] = "40"
+    guard_split: Annotated[str, "Split of the world that the dev goals are taken from."] = "val"
+    guard_every: Annotated[
+        int | None, "Optimiser steps between two measurements by the guard. Default: ten measurements."
+    ] = None
+    valid_floor: Annotated[
+        float,
+        "Minimum rate of valid tool calls, as a share of the initial rate; below it, training stops and rolls back.",
+    ] = 0.95
+    success_floor: Annotated[float, "The same for the success rate of greedy decoding."] = 0.75
+    keep: Annotated[
+        Literal["best", "last"],
+        "Weights to keep if the guard did not stop the training: those of the best measurement, or the last ones.",
+    ] = "best"
 
-    def of(self, dev: DevChoice, seed: int, user_model: str | None = None) -> Guard | None:
+    def goals(self, user_model: str | None = None) -> ConversationSetup:
+        """The dev goals."""
+        return self.place(self.guard_split, self.guard, user_model)
+
+    def of(self, user_model: str | None) -> Guard | None:
         """The guard of a training; None for no guard."""
         if self.guard == NONE:
             return None
         return Guard(
-            goals=DevGoals(place=dev.place(self.guard_split, self.guard, user_model), seed=seed),
+            place=self.goals(user_model),
             every=self.guard_every,
             valid_floor=self.valid_floor,
             success_floor=self.success_floor,
@@ -107,13 +147,12 @@ class GuardChoice:
         )
 
 
-def model_of(run: Run, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The folder or name of the model to train, from `--model` or `model_name_or_path`, and values for its template.
+def model_of(spec: str | None) -> tuple[str, Mapping[str, Any]]:
+    """The folder or name of a model to train, and values for its chat template.
 
     Raises:
-        UsageError: no model was named, or one that cannot be trained here.
+        UsageError: no model is named, or one that cannot be trained here.
     """
-    spec = str(run.models.model or config.get("model_name_or_path") or "")
     if not spec or spec.startswith(("openai/", "openai-responses/", "anthropic/", "scripted/")):
         raise UsageError(
             "there is no model to train; give --model FOLDER, or --model NAME of one at Hugging Face "
@@ -123,14 +162,7 @@ def model_of(run: Run, config: Mapping[str, Any]) -> tuple[str, Mapping[str, Any
     return name, dict(options.template_kwargs)
 
 
-def folder_of(run: Run, out: Path | None) -> Path:
-    """The folder for the trained model. It stays the same when the run is resumed."""
-    return (out or run.store.path / "models" / run.id).absolute()
-
-
-async def chosen_examples(
-    run: Run, kind: Kind, chosen: ExampleChoice, dev: DevChoice, guard: GuardChoice
-) -> ExampleSet:
+async def chosen_examples(run: Run, kind: Kind, chosen: ExampleChoice, guard: GuardChoice) -> ExampleSet:
     """The examples, decontaminated and checked.
 
     Raises:
@@ -141,7 +173,7 @@ async def chosen_examples(
     found = await _found(run, kind, chosen)
     if found.kind != kind:
         raise UsageError(f"{chosen.data} holds {found.kind} examples; train them with `simkit train {found.kind}`")
-    await anyio.to_thread.run_sync(_assert_clean, found, chosen.held_out, dev, guard)
+    await anyio.to_thread.run_sync(_assert_clean, found, chosen.held_out, guard)
     report = check(found)
     if not report.ok:
         raise UsageError(f"the examples cannot be trained on:\n{report.to_text()}")
@@ -179,9 +211,9 @@ async def _last(run: Run) -> str:
     return str(found.rows[0][0])
 
 
-def _assert_clean(examples: ExampleSet, split: str, dev: DevChoice, guard: GuardChoice) -> None:
+def _assert_clean(examples: ExampleSet, split: str, guard: GuardChoice) -> None:
     """Check that no example belongs to a dev goal or a held-out task. Without a held-out split, unknown tasks pass."""
-    place = dev.place(guard.guard_split, guard.guard)
+    place = guard.goals()
     world = place.build()
     if split != NONE:
         assert_clean_of(examples, HeldOut.of(world.tasks(world.check_split(split)), f"{place.world}:{split}", world))
@@ -192,33 +224,33 @@ def _assert_clean(examples: ExampleSet, split: str, dev: DevChoice, guard: Guard
 
 
 async def train_on_examples(
-    run: Run, method: Kind, chosen: ExampleChoice, dev: DevChoice, guard: GuardChoice, how: ProcessChoice
+    run: Run, method: Kind, chosen: ExampleChoice, guard: GuardChoice, how: ProcessChoice
 ) -> Summary:
     """Select examples, check them, train on them in processes of their own, and summarize the result.
 
     Raises:
         UsageError: there is no model to train, the examples cannot be used, or the training fails.
     """
-    make = job_of(run, method, dev, guard, how)
-    examples = await chosen_examples(run, method, chosen, dev, guard)
-    examples, evaluation = await _divided(run, examples, chosen, dev, guard)
+    make = job_of(run, method, guard, how)
+    examples = await chosen_examples(run, method, chosen, guard)
+    examples, evaluation = await _divided(run, examples, chosen, guard)
     removed = ", ".join(f"{count} {reason}" for reason, count in examples.removed.items())
     trained = await carried_out(run, make(examples=examples, evaluation=evaluation))
     return summary_of(run, trained, data=chosen.data, removed_before=removed or "nothing")
 
 
-def job_of(
-    run: Run, method: Method, dev: DevChoice, guard: GuardChoice, how: ProcessChoice
-) -> Callable[..., TrainingJob]:
+def job_of(run: Run, method: Method, guard: GuardChoice, how: ProcessChoice) -> Callable[..., TrainingJob]:
     """The job of a run, to be completed with its examples or practice goals.
 
     Raises:
-        UsageError: there is no model to train, the settings cannot be read, or the launcher is missing.
+        UsageError: there is no model to train, a setting does not exist, or a library or the launcher is missing.
     """
     config = {} if how.config is None else load_config(how.config, method)
-    model, values = model_of(run, config)
+    model, values = model_of(run.models.model or config.get("model_name_or_path"))
+    check_installed("train", *LIBRARIES)
+    check_names(method, config, how.trl)
     if method == "grpo" or guard.guard != NONE:
-        dev.place(guard.guard_split, guard.guard, run.models.user_model).check_user(run.folders)
+        guard.goals(run.models.user_model).check_user(run.folders)
     launcher, ranks = launched(how.launcher)
     return partial(
         TrainingJob,
@@ -227,9 +259,9 @@ def job_of(
         template_kwargs=values,
         config=config,
         flags=tuple(how.trl),
-        out=folder_of(run, how.out),
+        out=(how.out or run.store.path / "models" / run.id).absolute(),  # the same when the run is resumed
         seed=run.seed,
-        guard=guard.of(dev, run.seed, run.models.user_model),
+        guard=guard.of(run.models.user_model),
         threads=how.threads,
         launcher=launcher,
         ranks=ranks,
@@ -237,7 +269,7 @@ def job_of(
 
 
 async def _divided(
-    run: Run, examples: ExampleSet, chosen: ExampleChoice, dev: DevChoice, guard: GuardChoice
+    run: Run, examples: ExampleSet, chosen: ExampleChoice, guard: GuardChoice
 ) -> tuple[ExampleSet, ExampleSet | None]:
     """The training examples, and those of the evaluation: of a file, or a random share of the first.
 
@@ -250,7 +282,7 @@ async def _divided(
         share = float(chosen.eval_data)
     except ValueError:
         other = replace(chosen, data=chosen.eval_data, eval_data=None)
-        return examples, await chosen_examples(run, examples.kind, other, dev, guard)
+        return examples, await chosen_examples(run, examples.kind, other, guard)
     count = round(share * len(examples))
     if not (0 < share < 1 and count):
         raise UsageError(
@@ -264,29 +296,30 @@ async def _divided(
 
 
 async def carried_out(run: Run, job: TrainingJob) -> TrainingResult:
-    """Train in processes of their own. Metrics go to the store and to the screen.
+    """Train in processes of their own. The run plays their conversations, and records these and the metrics.
 
     Raises:
         UsageError: the training fails.
     """
-
-    def report(metrics: TrainingMetrics) -> None:
-        run.measure(metrics.stage, metrics.step, **metrics.values)
-        run.progress.note = describe(metrics)
-
     run.progress.note = f"loading {job.model}"
-    if job.guard is None and job.practice is None:
-        trained = await train_in_process(job, report)
-    else:
-        async with RecordedConversations(run, job) as conversations:
-            trained = await train_in_process(job, report, conversations.answer)
+    async with recorded_conversations(run, job) as conversations:
+
+        async def answer(message: TrainingMetrics | WithPolicy) -> Any:
+            if isinstance(message, WithPolicy):
+                return await conversations(message)
+            run.measure(message.stage, message.step, **message.values)
+            run.progress.note = str(message)
+            return None
+
+        trained = await train_in_process(job, answer)
     run.progress.note = "done"
     return trained
 
 
 def summary_of(run: Run, trained: TrainingResult, **more: object) -> Summary:
     """Summary of a training, for the final report and the store."""
-    guard = {f"guard_{step}": _said(values) for step, values in _ends(trained)}
+    what = "reward" if trained.method == "grpo" else "loss"
+    ends = {"before": trained.guard[0], "after": trained.guard[trained.kept]} if trained.guard else {}
     return run.summary(
         model=f"local/{trained.path}",
         **more,
@@ -295,23 +328,7 @@ def summary_of(run: Run, trained: TrainingResult, **more: object) -> Summary:
         rows=trained.form,
         steps=trained.steps,
         kept_step=trained.kept,
-        **_change(trained),
+        **{f"{what}_start": trained.loss_start, f"{what}_end": trained.loss_end},
         stopped=trained.stopped or "no",
-        **guard,
+        **{f"guard_{name}": str(score) for name, score in ends.items()},
     )
-
-
-def _change(trained: TrainingResult) -> dict[str, float]:
-    what = "reward" if trained.method == "grpo" else "loss"
-    return {f"{what}_start": trained.loss_start, f"{what}_end": trained.loss_end}
-
-
-def _ends(trained: TrainingResult) -> Sequence[tuple[str, dict[str, float]]]:
-    """The guard's measurements of the model before training and of the kept one."""
-    if not trained.guard:
-        return ()
-    return (("before", dict(trained.guard[0])), ("after", dict(trained.guard[trained.kept])))
-
-
-def _said(values: dict[str, float]) -> str:
-    return f"success {values['success']:.3f}, reward {values['reward']:.3f}, valid calls {values['valid_calls']:.3f}"

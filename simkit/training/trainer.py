@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -23,15 +24,13 @@ from simkit.statistics.scores import mean
 from simkit.training import trl_setup
 from simkit.training.callbacks import TrainerCallbacks
 from simkit.training.grpo import GrpoPractice, practice_rows
-from simkit.training.jobs import OnMetrics, TrainingFolder, TrainingJob, TrainingResult, ignore_metrics
-from simkit.training.play import Conversations, InMemory
-from simkit.training.rows import TrainingRows, practice_template, training_rows
+from simkit.training.jobs import TrainingFolder, TrainingJob, TrainingResult
+from simkit.training.process import Ask
+from simkit.training.rows import TrainingRows, training_rows
 from simkit.training.trl_setup import TrlSettings
 
 
-def train(
-    job: TrainingJob, on_metrics: OnMetrics = ignore_metrics, conversations: Conversations | None = None
-) -> TrainingResult:
+def train(job: TrainingJob, ask: Ask = lambda _: None) -> TrainingResult:
     """Train, and write the model to `job.out`.
 
     A killed training continues from its last checkpoint when it is started again; a finished one is not repeated. The
@@ -39,20 +38,19 @@ def train(
 
     Args:
         job: what to train.
-        on_metrics: called with the metrics of each logged step, by the first process alone.
-        conversations: plays the conversations of the guard and of grpo; None plays them here, without a store.
+        ask: called with the metrics of each logged step (`TrainingMetrics`), by the first process alone, and with the
+            requests of the guard and of grpo for conversations (`WithPolicy`), which it answers.
 
     Raises:
         UsageError: a library, the model or usable examples are missing, a setting cannot be used, the folder has other
             contents, or other processes take part than the job asks for.
     """
-    with trl_setup.quiet():
+    with warnings.catch_warnings(action="ignore"):
         settings = trl_setup.read_settings(job)
         check_ranks(job, settings.args)
         with settings.args.main_process_first(local=False):
             folder = TrainingFolder.open(job.out, job.described())
-        done = folder.result()
-        return done or _Training(job, settings, folder, on_metrics, conversations or InMemory()).run()
+        return folder.result() or _Training(job, settings, folder, ask).run()
 
 
 def check_ranks(job: TrainingJob, args: Any) -> None:
@@ -77,44 +75,29 @@ class _Training:
     job: TrainingJob
     settings: TrlSettings
     folder: TrainingFolder
-    on_metrics: OnMetrics
-    conversations: Conversations
+    ask: Ask
 
     def run(self) -> TrainingResult:
         job, args, began = self.job, self.settings.args, time.monotonic()
-        form = ChatFormat.of(job.model, job.template_kwargs)
-        practice, evaluation, own = None, (), dict[str, Any]()
-        if job.practice is None:
-            rows = self._rows(job.examples, form)
-            form = form if rows.template is None else form.with_template(rows.template)
-            evaluation = self._rows(job.evaluation, form).rows if job.evaluation else ()
-        else:
-            template = practice_template(form)
-            form = form if template is None else form.with_template(template)
-            practice = GrpoPractice(job, form, self.conversations)
-            rows, own = practice_rows(job, args), practice.trainer_arguments()
+        chat = ChatFormat.of(job.model, job.template_kwargs)
+        rows = practice_rows(job, args, chat) if job.examples is None else self._rows(job.examples, chat)
+        form = rows.chat
+        evaluation = self._rows(job.evaluation, form).rows if job.evaluation else ()
+        practice = GrpoPractice(form, self.ask) if job.practice else None
         tokenizer = deepcopy(form.tokenizer)  # the trainer may change it
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        watcher = TrainerCallbacks(job.guard, form, self.folder, self.on_metrics, self.conversations)
-        trainer = trl_setup.build_trainer(
-            job,
-            self.settings,
-            rows.rows,
-            evaluation,
-            processing_class=tokenizer,
-            callbacks=[watcher.callback()],
-            **own,
-        )
+        watcher = TrainerCallbacks(job.guard, form, self.folder, self.ask)
+        own = {"processing_class": tokenizer, "callbacks": [watcher.callback()]}
+        own |= practice.trainer_arguments() if practice else {}
+        trainer = trl_setup.build_trainer(job, self.settings, rows.rows, evaluation, **own)
         check_parallelism(job, trainer)
         trainer.train(resume_from_checkpoint=self.folder.last_checkpoint())
-        history: list[Mapping[str, Any]] = list(trainer.state.log_history)
         steps = int(trainer.state.global_step)
         kept = watcher.kept(steps)
         self._write(trainer, form, kept)
         return self._finished(
-            args,
-            history,
+            trainer.state.log_history,
             watcher,
             steps=steps,
             kept=kept,
@@ -124,37 +107,27 @@ class _Training:
             seconds=round(time.monotonic() - began, 3),
         )
 
-    def _rows(self, examples: ExampleSet | None, form: ChatFormat) -> TrainingRows:
-        assert examples is not None
-        args = self.settings.args
-        rows = training_rows(examples, form, max_length=args.max_length, seed=self.job.seed)
-        for name, value in rows.settings.items():
-            setattr(args, name, value)
-        return rows
+    def _rows(self, examples: ExampleSet, chat: ChatFormat) -> TrainingRows:
+        return training_rows(examples, chat, max_length=self.settings.args.max_length, seed=self.job.seed)
 
     def _write(self, trainer: Any, form: ChatFormat, kept: int) -> None:
         """Write the kept weights as a loadable model, with adapters merged; the adapter stays in `adapter`."""
-        job, args, main = self.job, self.settings.args, self.settings.args.process_index == 0
-        load, name = require("transformers", "train").AutoModelForCausalLM.from_pretrained, model_folder(job.model)
-        if kept == 0 and main:
-            load(name, dtype="auto").save_pretrained(str(job.out))
-        elif kept and self.settings.model.use_peft:
-            trainer.save_model(str(job.out / "adapter"))
-            if main:
-                peft = require("peft", "train").PeftModel
-                peft.from_pretrained(
-                    load(name, dtype="auto"), str(job.out / "adapter")
-                ).merge_and_unload().save_pretrained(str(job.out))
-        elif kept:
-            trainer.save_model(str(job.out))
-        if main:
-            form.tokenizer.save_pretrained(str(job.out))
-            if args.push_to_hub:
-                _push(trainer, job)
+        out, adapter, peft = str(self.job.out), str(self.job.out / "adapter"), self.settings.model.use_peft
+        if kept:
+            trainer.save_model(adapter if peft else out)
+        if self.settings.args.process_index == 0:
+            if peft or not kept:
+                load = require("transformers", "train").AutoModelForCausalLM.from_pretrained
+                base = load(model_folder(self.job.model), dtype="auto")
+                merge = require("peft", "train").PeftModel.from_pretrained
+                (merge(base, adapter).merge_and_unload() if kept else base).save_pretrained(out)
+            form.tokenizer.save_pretrained(out)
+            if self.settings.args.push_to_hub:
+                _push(trainer, out)
         trainer.accelerator.wait_for_everyone()
 
     def _finished(
-        self, args: Any, history: Sequence[Mapping[str, Any]], watcher: TrainerCallbacks, **result: Any
+        self, history: Sequence[Mapping[str, Any]], watcher: TrainerCallbacks, **result: Any
     ) -> TrainingResult:
         """Write the result of a finished training.
 
@@ -172,10 +145,10 @@ class _Training:
             loss_start=mean(values[:tenth]),
             loss_end=mean(values[-tenth:]),
             stopped=watcher.stopped,
-            guard={step: score.to_json() for step, score in watcher.seen.items()},
+            guard=watcher.seen,
             **result,
         )
-        if args.process_index == 0:
+        if self.settings.args.process_index == 0:
             self.folder.finish(trained)
         return trained
 
@@ -199,11 +172,11 @@ def _counts(rows: TrainingRows) -> dict[str, int]:
     return {"examples": len(rows.rows), "tokens": rows.tokens, "learned": rows.learned}
 
 
-def _push(trainer: Any, job: TrainingJob) -> None:
+def _push(trainer: Any, out: str) -> None:
     """Upload the trained model to the Hugging Face hub, as `push_to_hub` asks."""
     require("huggingface_hub", "train").upload_folder(
         repo_id=trainer.hub_model_id,
-        folder_path=str(job.out),
+        folder_path=out,
         ignore_patterns=["checkpoint-*/*", "training/*"],
         commit_message="End of training",
         token=trainer.args.hub_token,

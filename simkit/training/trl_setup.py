@@ -5,13 +5,9 @@ No other module uses their trainers directly.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from argparse import ArgumentError
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, cast
 
 from simkit.errors import UsageError
@@ -20,9 +16,9 @@ from simkit.plugins.extras import require
 from simkit.training.config_files import Method
 from simkit.training.jobs import TrainingJob
 from simkit.training.rows import Row
+from simkit.training.settings_names import check_names
 
 EXTRA = "train"
-NOISY = ("transformers", "trl", "peft", "datasets", "accelerate", "huggingface_hub")
 
 ON_CPU: Mapping[str, Any] = {"use_cpu": True, "gradient_checkpointing": False, "dataloader_pin_memory": False}
 """Defaults of a training without a GPU; the precision follows from them."""
@@ -30,13 +26,8 @@ ON_CPU: Mapping[str, Any] = {"use_cpu": True, "gradient_checkpointing": False, "
 LONGEST_PRACTICE = 4096
 """Default of `max_completion_length`: tokens of a whole conversation behind its first prompt."""
 
-OWN: Mapping[str, str] = {
-    "output_dir": "give --out",
-    "seed": "give --seed",
-    "resume_from_checkpoint": "`simkit resume RUN` continues a training",
-    "model_name_or_path": "give --model",
-}
-"""Fields that simkit sets itself, and what to do instead."""
+PATIENCE = 24 * 3600
+"""Default of `ddp_timeout`, in seconds: how long processes wait for the one that plays (TRL: half an hour)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,56 +38,27 @@ class TrlSettings:
     model: Any
 
 
-@contextmanager
-def quiet() -> Generator[None]:
-    """Silence the libraries' progress bars and warnings, and restore them at the end."""
-    hub, data = require("transformers", EXTRA).utils.logging, require("datasets", EXTRA)
-    loggers = {name: logging.getLogger(name) for name in NOISY}
-    levels = {name: logger.level for name, logger in loggers.items()}
-    drawing, mapping = hub.is_progress_bar_enabled(), data.are_progress_bars_disabled()
-    hub.disable_progress_bar()
-    data.disable_progress_bars()
-    for logger in loggers.values():
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, logger in loggers.items():
-            logger.setLevel(levels[name])
-        if drawing:
-            hub.enable_progress_bar()
-        if not mapping:
-            data.enable_progress_bars()
-
-
 def read_settings(job: TrainingJob) -> TrlSettings:
     """The settings of a job.
 
     Raises:
         UsageError: a setting does not exist, has an invalid value, or is one that simkit sets itself.
     """
+    check_names(job.method, job.config, job.flags)
     parser = settings_parser(job.method)
-    own = [name for name in OWN if name in job.config and name != "model_name_or_path"]
-    own += [name for name in OWN if {f"--{name}", f"--{name.replace('_', '-')}"} & set(job.flags)]
-    if own:
-        raise UsageError(f"`{own[0]}` is not taken from TRL's settings: {OWN[own[0]]}")
-    unknown = sorted(set(job.config) - {action.dest for action in parser._actions})
-    if unknown:
-        raise UsageError(f"the configuration sets `{unknown[0]}`, {_no_field(parser, job.method, unknown[0])}")
     values = _parsed(parser, job, _defaults(job))
     if job.guard is not None and values["load_best_model_at_end"]:
         raise UsageError("the guard chooses the kept weights; leave out load_best_model_at_end, or give --guard none")
     if values["use_cpu"]:
         values = _parsed(parser, job, {**_defaults(job), **ON_CPU})
         values["bf16"] = bool(values["bf16"])  # TRL's default is True
+    if job.method == "sft":
+        values["assistant_only_loss"] = False  # labels say what is learned
     values |= {"output_dir": str(job.out), "seed": job.seed, "model_name_or_path": job.model}
     try:
-        args, model = parser.parse_dict(values, allow_extra_keys=True)
+        return TrlSettings(*parser.parse_dict(values))
     except (ValueError, TypeError, ImportError) as error:
         raise UsageError(f"TRL does not accept the settings: {error}") from error
-    return TrlSettings(args, model)
 
 
 def settings_parser(method: Method) -> Any:
@@ -108,7 +70,7 @@ def settings_parser(method: Method) -> Any:
 
 def _defaults(job: TrainingJob) -> dict[str, Any]:
     """Defaults where simkit's differ from TRL's."""
-    common: dict[str, Any] = {
+    values: dict[str, Any] = {
         "report_to": "none",
         "disable_tqdm": True,
         "logging_first_step": True,
@@ -118,7 +80,11 @@ def _defaults(job: TrainingJob) -> dict[str, Any]:
         "data_seed": job.seed,
         "use_cpu": not _accelerated(),
     }
-    return common | ({"max_completion_length": LONGEST_PRACTICE} if job.method == "grpo" else {})
+    if job.guard or job.practice:
+        values["ddp_timeout"] = PATIENCE
+    if job.practice:
+        values["max_completion_length"] = LONGEST_PRACTICE
+    return values
 
 
 def _accelerated() -> bool:
@@ -135,15 +101,8 @@ def _parsed(parser: Any, job: TrainingJob, defaults: Mapping[str, Any]) -> dict[
     except ArgumentError as error:
         raise UsageError(f"TRL does not accept {error}") from error
     if rest:
-        raise UsageError(f"`{rest[0]}` is no flag of simkit, and {_no_field(parser, job.method, rest[0])}")
+        raise UsageError(f"`{rest[0]}` is no flag of simkit, and belongs to no flag of TRL before it")
     return dict(cast("dict[str, Any]", vars(found)))
-
-
-def _no_field(parser: Any, method: Method, name: str) -> str:
-    options = [f"--{action.dest}" for action in parser._actions]
-    near = get_close_matches("--" + name.lstrip("-").partition("=")[0], options, 3, 0.7)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"`simkit train {method} --help-trl` lists them"
-    return f"no field of TRL's {method.upper()}Config or ModelConfig; {hint}"
 
 
 def build_trainer(
@@ -178,17 +137,3 @@ def build_trainer(
         raise UsageError(f"`{job.model}` cannot be trained with these settings: {error}") from error
     built.remove_callback(transformers.PrinterCallback)
     return built
-
-
-def callback(**handlers: Any) -> Any:
-    """A callback for transformers' trainer. Each handler receives (arguments, state, control, **more)."""
-    base = require("transformers", EXTRA).TrainerCallback
-    methods = {name: _method(handler) for name, handler in handlers.items()}
-    return type("SimkitCallback", (base,), methods)()
-
-
-def _method(handler: Any) -> Any:
-    def method(_self: Any, args: Any, state: Any, control: Any, **more: Any) -> None:
-        handler(args, state, control, **more)
-
-    return method

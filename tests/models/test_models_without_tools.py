@@ -24,7 +24,8 @@ from simkit.models.run_models import AcknowledgedModel
 from simkit.monitoring.doctor import diagnose
 from simkit.run.observers import DeferredRecorder
 from simkit.store import Store
-from simkit.training.dev import ConversationSetup, opened
+from simkit.training.dev import ConversationSetup
+from support.training_runs import looked
 
 pytestmark = pytest.mark.anyio
 
@@ -199,13 +200,12 @@ def test_a_model_that_was_asked_before_is_not_judged_again() -> None:
     assert lacks_for_tools(ReplayedModel(Recording.of("r", [call]), Toolless())) is None
 
 
-async def test_trainings_refuse_such_a_model_and_may_name_another_agent() -> None:
+async def test_trainings_refuse_such_a_model_and_may_name_another_agent(tmp_path: Path) -> None:
     """Their agent has a default that is recorded like a named one, and data for one agent does not suit the other."""
     with pytest.raises(UsageError, match="--agent react"):
-        async with opened(ConversationSetup(), Toolless(), 0.0):
-            pass
-    async with opened(ConversationSetup(agent="react"), Toolless(), 0.0) as cast:
-        assert cast.agent.name == "react"
+        await looked(tmp_path / "refused", ConversationSetup(tasks="1"), Toolless())
+    score = await looked(tmp_path / "store", ConversationSetup(tasks="1", agent="react", max_turns=2), Toolless())
+    assert score.turns == 2
 
 
 async def test_a_refused_cast_leaves_no_run_behind() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,10 +13,8 @@ from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolC
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
 from simkit.tools.builtin import BuiltinWorld
-from simkit.training.jobs import TrainingMetrics
+from simkit.training.jobs import OnMetrics, TrainingMetrics
 from simkit.training.scratch import (
-    ModelShape,
-    ScratchJob,
     ScratchSettings,
     scratch_tokenizer,
     train_scratch,
@@ -23,7 +23,7 @@ from simkit.training.scratch import (
 
 WORLD = BuiltinWorld(restaurants=12, hotels=12, attractions=12, departures=2)
 VALUES = vocabulary_of(WORLD)
-SMALL = ModelShape(width=16, layers=1, heads=2, inner=32)
+SMALL: dict[str, Any] = {"width": 16, "layers": 1, "heads": 2, "inner": 32}
 
 
 def dialogue(area: str, price: str) -> tuple[Message, ...]:
@@ -84,14 +84,14 @@ def test_frequent_stretches_make_dialogues_short(form: ChatFormat) -> None:
     assert [form.text([token]) for token in tokens] == ["Hello,", " I need a hotel in the ", "harbour"]
 
 
-def job(out: Path, **schooling: int) -> ScratchJob:
-    settings = ScratchSettings(**{"steps": 40, "batch": 4, **schooling})
-    return ScratchJob(dialogues=DIALOGUES, values=VALUES, out=out, shape=SMALL, schooling=settings)
+def made(out: Path, heard: OnMetrics = lambda _: None, **more: int) -> Mapping[str, float]:
+    settings = ScratchSettings(**{**SMALL, "steps": 40, "batch": 4, **more})
+    return train_scratch(DIALOGUES, VALUES, out, settings, heard)
 
 
 def test_a_model_from_nothing_learns_and_says_so(tmp_path: Path) -> None:
     told: list[TrainingMetrics] = []
-    counts = train_scratch(job(tmp_path / "model"), told.append)
+    counts = made(tmp_path / "model", told.append)
     losses = [each.values["loss"] for each in told]
     assert losses[-1] < 0.8 * losses[0]
     assert counts["dialogues"] == len(DIALOGUES)
@@ -104,11 +104,11 @@ def test_the_same_seed_makes_the_same_weights(tmp_path: Path) -> None:
         return (tmp_path / name / "model.safetensors").read_bytes()
 
     for name, seed in (("one", 5), ("same", 5), ("other", 6)):
-        train_scratch(job(tmp_path / name, seed=seed), lambda _: None)
+        made(tmp_path / name, seed=seed)
     assert weights("one") == weights("same")
     assert weights("one") != weights("other")
 
 
 def test_dialogues_that_are_all_too_long_are_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="max_length"):
-        train_scratch(job(tmp_path / "model", max_length=5), lambda _: None)
+        made(tmp_path / "model", max_length=5)

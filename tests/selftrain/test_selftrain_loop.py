@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,14 +22,13 @@ from simkit.errors import UsageError
 from simkit.recipes.scratch import make_model
 from simkit.recipes.selftrain.experiment import SeedLoop
 from simkit.recipes.selftrain.outcome import read_outcome
-from simkit.recipes.selftrain.plan import ExperimentPlan
+from simkit.recipes.selftrain.plan import ExperimentChoice, ExperimentPlan
 from simkit.recipes.selftrain.recipe import selftrain
 from simkit.recipes.selftrain.seeds import SeedWork, play_in_child, play_seeds
 from simkit.run.engine import RunProgress
 from simkit.run.run import Run
 from simkit.run.stages import PartOf
-from simkit.training.process import MODULE, child_environment
-from simkit.training.scratch import DialogueSource, ScratchSettings
+from simkit.training.process import JOB, MODULE, SOCKET, child_environment
 
 pytestmark = pytest.mark.anyio
 
@@ -59,15 +59,18 @@ def plan(tmp_path: Path) -> ExperimentPlan:
     return ExperimentPlan(
         world=TOWN,
         reward=f"{tmp_path / 'parts.py'}:Generous",
-        lessons=DialogueSource(world=TOWN, tasks="24", demonstrator=f"{tmp_path / 'parts.py'}:Polite"),
-        schooling=ScratchSettings(steps=30, max_length=900),
+        demonstrator=f"{tmp_path / 'parts.py'}:Polite",
+        lessons=24,
+        lesson_steps=30,
         max_turns=2,
-        max_tokens=24,
+        reply_tokens=24,
         tasks=6,
         beam=2,
         n=2,
-        held_out=5,
+        heldout=5,
         then="kto",
+        seeds=1,
+        seeds_at_once=1,
     )
 
 
@@ -75,7 +78,7 @@ def plan(tmp_path: Path) -> ExperimentPlan:
 async def start(tmp_path: Path, plan: ExperimentPlan) -> str:
     """A model that has learnt next to nothing."""
     async with Run(store=tmp_path / "store", recipe="scratch") as run:
-        await make_model(run, tmp_path / "start", plan.lessons, plan.schooling, lambda _: None)
+        await make_model(run, tmp_path / "start", plan.source, plan.schooling, lambda _: None)
     return str(tmp_path / "start")
 
 
@@ -134,7 +137,7 @@ async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(
         assert {each.origin.split for each in examples.demonstrations} == {"train"}
         assert not contamination(examples, held_out).overlaps
     assert sorted(each.task_id for each in golden.examples) == sorted(each.task_id for each in unfiltered.examples)
-    outcome = read_outcome(store, "whole", plan, seeds=1)
+    outcome = read_outcome(store, "whole", plan)
     learnt = {each.stage: each.examples for each in outcome.stages if each.examples}
     assert learnt["round1/train-josh"] == learnt["round1/train-control"] >= learnt["round1/train-best-of-n-as-many"] > 0
     assert outcome.arms["t1"]["JOSH, then KTO"].value == 1.0
@@ -151,7 +154,7 @@ async def test_a_world_with_too_few_train_goals_is_refused(tmp_path: Path, plan:
 async def test_no_rounds_are_not_the_default_number_of_rounds(tmp_path: Path) -> None:
     async with Run(store=tmp_path / "store") as run:
         with pytest.raises(UsageError, match="--rounds is 0"):
-            await selftrain(run, full=True, rounds=0)
+            await selftrain(run, chosen=ExperimentChoice(full=True, rounds=0))
 
 
 async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: ExperimentPlan) -> None:
@@ -167,7 +170,7 @@ async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: Ex
         run.progress = Loud()
         with anyio.fail_after(60):
             async with anyio.create_task_group() as group:
-                group.start_soon(play_seeds, run, plan, 1, 1)
+                group.start_soon(play_seeds, run, plan)
                 await at_work.wait()
                 group.cancel_scope.cancel()
     listed = await anyio.run_process(["ps", "-o", "args=", "--ppid", str(os.getpid())], check=False)
@@ -185,9 +188,11 @@ def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: ExperimentPla
         plan=plan,
         models={},
     )
-    job = pickle.dumps((play_in_child, work))  # and then nothing: the end of the input
-    ended = subprocess.run(
-        [sys.executable, "-m", MODULE], input=job, env=child_environment(), capture_output=True, timeout=60
-    )
-    assert ended.returncode == 1
-    assert b'"result"' not in ended.stdout
+    (tmp_path / JOB).write_bytes(pickle.dumps((play_in_child, work)))
+    with socket.socket(socket.AF_UNIX) as parent:
+        parent.bind(str(tmp_path / SOCKET))
+        parent.listen()
+        parent.settimeout(60)
+        child = subprocess.Popen([sys.executable, "-m", MODULE, str(tmp_path)], env=child_environment())
+        parent.accept()[0].close()
+        assert child.wait(60) == 1

@@ -79,8 +79,7 @@ def outcome() -> ExperimentOutcome:
     values = {"before": 0.2, "rejection sampling": 0.5, "JOSH": 0.8}
     arms = {arm: Estimate(value, value - 0.1, value + 0.1) for arm, value in values.items()}
     return ExperimentOutcome(
-        plan=ExperimentPlan(),
-        seeds=2,
+        plan=ExperimentPlan(seeds=2),
         goals=10,
         arms={"t1": arms, "t0": arms},
         rates={at: {arm: (each.value, each.value) for arm, each in arms.items()} for at in ("t1", "t0")},

@@ -52,5 +52,5 @@ async def _shortest(store: Path) -> tuple[ConversationSetup, ExampleSet]:
         names = [task.id for task in run.tasks(world, "train", "12")]
     shortest = min(found.demonstrations, key=lambda each: sum(len(message.to_json()) for message in each.messages))
     number = names.index(shortest.task_id)
-    place = ConversationSetup(world=WORLD, split="train", tasks=f"{number}-{number + 1}", max_turns=8, max_tokens=96)
+    place = ConversationSetup(world=WORLD, split="train", tasks=f"{number}-{number + 1}", max_turns=8, reply_tokens=96)
     return place, ExampleSet("sft", (shortest,))

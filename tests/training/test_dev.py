@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from simkit.core.messages import AssistantMessage, ToolCall, ToolSpec
 from simkit.errors import UsageError
 from simkit.models.base import CallKey, ChatRequest, ChatResponse
-from simkit.training.dev import ConversationSetup, DevGoals, is_valid, play_dev
+from simkit.training.dev import ConversationSetup, is_valid
+from support.training_runs import looked
 
 pytestmark = pytest.mark.anyio
 
@@ -42,27 +45,26 @@ class Answering:
         return ChatResponse.of(self._message)
 
 
-def goals(turns: int = 2) -> DevGoals:
-    return DevGoals(place=ConversationSetup(tasks="3", max_turns=turns))
+GOALS = ConversationSetup(tasks="3", max_turns=2)
 
 
-async def test_every_text_that_looks_like_a_call_is_an_invalid_one() -> None:
+async def test_every_text_that_looks_like_a_call_is_an_invalid_one(tmp_path: Path) -> None:
     model = Answering(AssistantMessage.of('<tool_call>{"name": "search_hotel", "arg'))
-    score = await play_dev(goals(), model)
+    score = await looked(tmp_path, GOALS, model)
     assert (score.valid_calls, score.calls) == (0.0, 6.0), "three attempts in each of two turns"
     assert (score.success, score.reward) == (0.0, 0.0)
     assert model.temperatures == {0.0}
 
 
-async def test_known_tools_with_known_parameters_are_valid() -> None:
+async def test_known_tools_with_known_parameters_are_valid(tmp_path: Path) -> None:
     call = ToolCall.of("c", "search_hotel", {"area": "north"})
-    score = await play_dev(goals(), Answering(AssistantMessage.of(None, (call,))))
+    score = await looked(tmp_path, GOALS, Answering(AssistantMessage.of(None, (call,))))
     assert score.valid_calls == 1.0
     assert score.calls > 2
 
 
-async def test_a_model_that_only_talks_calls_nothing() -> None:
-    score = await play_dev(goals(), Answering(AssistantMessage.of("Good morning.")))
+async def test_a_model_that_only_talks_calls_nothing(tmp_path: Path) -> None:
+    score = await looked(tmp_path, GOALS, Answering(AssistantMessage.of("Good morning.")))
     assert (score.valid_calls, score.calls, score.turns) == (0.0, 0.0, 2.0)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from simkit.components.cast import Cast
@@ -7,9 +9,11 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.core.recorder import MemoryRecorder
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, Tokens
+from simkit.run.run import Run
 from simkit.search.base import NoWatch, WorkUnit
-from simkit.training.dev import ConversationSetup, opened
-from simkit.training.groups import GroupSearch, PlayedBranch, ReplyCollector, SampledReply, joined
+from simkit.training.dev import ConversationSetup
+from simkit.training.groups import GroupSearch, ReplyCollector, SampledReply, joined
+from support.training_runs import practised
 
 pytestmark = pytest.mark.anyio
 
@@ -56,23 +60,10 @@ class Talker:
         return ChatResponse(message=message, tokens=tokens, logprobs=(-1.0,) * len(ids))
 
 
-async def group(cast: Cast, collector: ReplyCollector, place: ConversationSetup, size: int) -> tuple[PlayedBranch, ...]:
-    search, task = GroupSearch(size=size, collector=collector, limits=place.limits), place.chosen()[0]
-    await search.play(cast, WorkUnit("r", 3, task), MemoryRecorder(), NoWatch())
-    return search.of(task.id, 0)
-
-
-async def play(model: Talker, size: int) -> tuple[tuple[float | None, int], ...]:
-    place = ConversationSetup(tasks="1", max_turns=2)
-    collector = ReplyCollector(model)
-    async with opened(place, collector, 1.0) as cast:
-        branches = await group(cast, collector, place, size)
-    return tuple((one.reward, len(one.replies)) for one in branches)
-
-
-async def test_branches_of_a_group_share_their_opening_and_go_their_own_ways() -> None:
+async def test_branches_of_a_group_share_their_opening_and_go_their_own_ways(tmp_path: Path) -> None:
     model = Talker()
-    assert await play(model, 3) == ((0.0, 2), (0.0, 2), (0.0, 2))
+    branches = await practised(tmp_path, ConversationSetup(tasks="1", max_turns=2), model, 3)
+    assert [(one.reward, len(one.replies)) for one in branches] == [(0.0, 2)] * 3
     openings = [request.messages[-1] for request, key in model.asked if key.turn.turn == 1]
     assert isinstance(openings[0], UserMessage)
     assert openings == [openings[0]] * 3
@@ -93,10 +84,11 @@ async def test_the_listener_asks_for_log_probabilities_and_keeps_the_agents_toke
     assert collector.taken(unit, "ab") == ()
 
 
-async def test_a_group_that_cannot_begin_has_no_rewards() -> None:
-    place = ConversationSetup(tasks="1", max_turns=2)
-    collector = ReplyCollector(Talker())
-    async with opened(place, collector, 1.0) as cast:
+async def test_a_group_that_cannot_begin_has_no_rewards(tmp_path: Path) -> None:
+    async with Run(store=tmp_path) as run:
+        world = run.world("builtin")
+        cast, task = run.cast(world, agent="scripted,error_rate=0.5"), run.tasks(world, "val", "1")[0]
         mute = Cast(agent=cast.agent, user=cast.tools, tools=cast.tools, reward=cast.reward)
-        branches = await group(mute, collector, place, 2)
-    assert [(one.reward, one.replies) for one in branches] == [(None, ()), (None, ())]
+        search = GroupSearch(size=2, collector=ReplyCollector(Talker()))
+        await search.play(mute, WorkUnit("r", 3, task), MemoryRecorder(), NoWatch())
+    assert [(one.reward, one.replies) for one in search.of(task.id, 0)] == [(None, ()), (None, ())]

@@ -5,17 +5,15 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from simkit.core.recorder import MemoryRecorder
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
-from simkit.search.base import NoWatch, WorkUnit
 from simkit.training.config_files import load_config
-from simkit.training.dev import DevGoals, opened
-from simkit.training.groups import GroupSearch, ReplyCollector, joined
+from simkit.training.groups import joined
 from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob
 from simkit.training.play import in_memory
 from simkit.training.trainer import train
+from support.training_runs import practised, trained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from conftest import Bench
 
     from simkit.local.chat import ChatFormat
-    from simkit.training.groups import PlayedBranch
     from simkit.training.jobs import TrainingMetrics
 
 for module in ("torch", "transformers", "trl"):
@@ -51,23 +48,16 @@ def loaded(bench: Bench) -> tuple[Any, ChatFormat]:
     return transformers.AutoModelForCausalLM.from_pretrained(bench.model), ChatFormat.of(bench.model)
 
 
-async def group_of(bench: Bench, model: Any, size: int, temperature: float) -> tuple[PlayedBranch, ...]:
-    place = bench.place
-    search = GroupSearch(size=size, collector=ReplyCollector(model), limits=place.limits)
-    task = place.chosen()[0]
-    async with opened(place, search.collector, temperature) as cast:
-        await search.play(cast, WorkUnit("r", 0, task), MemoryRecorder(), NoWatch())
-    return search.of(task.id, 0)
-
-
-def test_the_sequences_hold_the_very_tokens_and_log_probabilities_the_model_sampled(bench: Bench) -> None:
+def test_the_sequences_hold_the_very_tokens_and_log_probabilities_the_model_sampled(
+    bench: Bench, tmp_path: Path
+) -> None:
     torch = require("torch", "train")
     weights, form = loaded(bench)
     with in_memory(weights, form) as model:
-        branches = anyio.run(group_of, bench, model, 3, 1.0)
+        branches = anyio.run(practised, tmp_path, bench.place, model, 3)
     assert len({tuple(one.replies[0].prompt_ids) for one in branches}) == 1
     for one in branches:
-        sequence, cut_off = joined(one.replies), len(one.replies[-1].ids) == bench.place.max_tokens
+        sequence, cut_off = joined(one.replies), len(one.replies[-1].ids) == bench.place.reply_tokens
         whole = torch.tensor([sequence.prompt_ids + sequence.ids])
         with torch.no_grad():
             scores = torch.log_softmax(weights(input_ids=whole).logits[0, :-1].float(), dim=-1)
@@ -77,10 +67,10 @@ def test_the_sequences_hold_the_very_tokens_and_log_probabilities_the_model_samp
         assert cut_off or form.text(sequence.ids[-1:]) == "<|im_end|>"
 
 
-def test_what_is_masked_is_what_users_and_tools_said(bench: Bench) -> None:
+def test_what_is_masked_is_what_users_and_tools_said(bench: Bench, tmp_path: Path) -> None:
     weights, form = loaded(bench)
     with in_memory(weights, form) as model:
-        branches = anyio.run(group_of, bench, model, 2, 1.0)
+        branches = anyio.run(practised, tmp_path, bench.place, model, 2)
     assert len(branches) == 2
     for one in branches:
         sequence = joined(one.replies)
@@ -95,15 +85,15 @@ def test_what_is_masked_is_what_users_and_tools_said(bench: Bench) -> None:
 
 def test_a_few_steps_practise_with_the_weights_of_the_moment_and_tell_the_reward(bench: Bench, tmp_path: Path) -> None:
     heard: list[TrainingMetrics] = []
-    guard = Guard(goals=DevGoals(place=bench.place), every=2)
-    trained = train(job(bench, tmp_path / "out", guard=guard), heard.append)
+    guard = Guard(place=bench.place, every=2)
+    found = trained(tmp_path / "store", job(bench, tmp_path / "out", guard=guard), heard.append)
     steps = [each for each in heard if each.stage == "train"]
     assert [each.step for each in steps] == [1, 2], heard
     assert all(0 <= each.values[name] <= 1 for each in steps for name in ("reward", "drifted"))
-    assert list(trained.guard) == [0, 2]
-    assert (trained.examples, trained.stopped) == (8, None)
-    assert 0 < trained.learned < trained.tokens
-    assert train(job(bench, tmp_path / "out", guard=guard)) == trained
+    assert list(found.guard) == [0, 2]
+    assert (found.examples, found.stopped) == (8, None)
+    assert 0 < found.learned < found.tokens
+    assert train(job(bench, tmp_path / "out", guard=guard)) == found
 
 
 @pytest.mark.parametrize(

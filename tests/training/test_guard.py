@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from simkit.errors import UsageError
-from simkit.training.dev import ConversationSetup, DevGoals, DevScore
+from simkit.training.dev import ConversationSetup, DevScore
 from simkit.training.guard import Guard, GuardHistory, Keep
 
 
@@ -12,7 +12,7 @@ def score(success: float, valid: float = 1.0) -> DevScore:
 
 
 def watched(*scores: DevScore, keep: Keep = "best", every: int = 10) -> GuardHistory:
-    found = GuardHistory(Guard(goals=DevGoals(place=ConversationSetup()), every=every, keep=keep))
+    found = GuardHistory(Guard(place=ConversationSetup(), every=every, keep=keep))
     for number, each in enumerate(scores):
         found = found.after(number * every, each)
     return found
@@ -79,12 +79,12 @@ def test_of_equally_good_looks_the_later_is_kept() -> None:
 
 @pytest.mark.parametrize(("steps", "interval"), [(3, 1), (10, 1), (18, 2), (1000, 100)])
 def test_a_guard_measures_ten_times_unless_it_is_told_otherwise(steps: int, interval: int) -> None:
-    goals = DevGoals(place=ConversationSetup())
-    assert Guard(goals=goals).interval(steps) == interval
-    assert Guard(goals=goals, every=7).interval(steps) == 7
+    place = ConversationSetup()
+    assert Guard(place=place).interval(steps) == interval
+    assert Guard(place=place, every=7).interval(steps) == 7
 
 
 @pytest.mark.parametrize(("values", "said"), [({"every": 0}, "at least 1"), ({"valid_floor": 1.5}, "0 to 1")])
 def test_a_guard_that_cannot_be_is_refused(values: dict[str, float], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Guard(goals=DevGoals(place=ConversationSetup()), **values)  # pyright: ignore[reportArgumentType]
+        Guard(place=ConversationSetup(), **values)  # pyright: ignore[reportArgumentType]

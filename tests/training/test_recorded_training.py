@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from simkit.core.messages import AssistantMessage, UserMessage
-from simkit.data.examples import ExampleSet, SftExample
+from simkit.core.messages import AssistantMessage
 from simkit.errors import BudgetExhausted, UsageError
 from simkit.models.base import CallKey, ChatRequest, ChatResponse, Tokens, Usage
 from simkit.models.config import ModelConfig
-from simkit.run.run import Run
-from simkit.run.served_models import serving
 from simkit.store import Store
-from simkit.training.dev import POLICY, ConversationSetup, DevGoals, DevScore
+from simkit.training.dev import POLICY, ConversationSetup, DevScore
 from simkit.training.guard import Guard
-from simkit.training.jobs import TrainingJob
-from simkit.training.play import LookRequest, PracticeRequest, WithPolicy
-from simkit.training.recorded import RecordedConversations
+from simkit.training.play import LookRequest, PracticeRequest
+from support.training_runs import conversations, job
 
 pytestmark = pytest.mark.anyio
 
 PLACE = ConversationSetup(split="val", tasks="2", max_turns=2)
-EXAMPLES = ExampleSet("sft", (SftExample(messages=(UserMessage.of("a"), AssistantMessage.of("b")), tools=()),))
+GUARD = Guard(place=PLACE)
 
 
 class Talker:
@@ -44,33 +37,13 @@ class Talker:
         return ChatResponse(message=message, tokens=Tokens((1,), (2, 3)), logprobs=(-1.0, -2.0), usage=Usage(10, 2))
 
 
-def job(**more: Any) -> TrainingJob:
-    values: dict[str, Any] = {"guard": Guard(goals=DevGoals(place=PLACE)), **more}
-    if "practice" not in more:
-        values["examples"] = EXAMPLES
-    return TrainingJob(method="grpo" if "practice" in more else "sft", model="m", out=Path("out"), **values)
-
-
 def practice(step: int, *tasks: str) -> PracticeRequest:
-    return PracticeRequest(step=step, first=0, rank=0, tasks=tasks, size=2, temperature=0.5, seed=0)
-
-
-@asynccontextmanager
-async def conversations(
-    store: Path, asked: TrainingJob, models: ModelConfig | None = None, **options: Any
-) -> AsyncGenerator[tuple[RecordedConversations, Talker, Any]]:
-    talker = Talker()
-    async with (
-        Run(store=store, recipe="train_sft", models=models, **options) as run,
-        serving({POLICY: talker}) as places,
-        RecordedConversations(run, asked) as played,
-    ):
-        yield played, talker, places[POLICY]
+    return PracticeRequest(step=step, rank=0, tasks=tasks, size=2, temperature=0.5)
 
 
 async def test_the_guards_conversations_are_in_the_store_with_their_step(tmp_path: Path) -> None:
-    async with conversations(tmp_path, job()) as (played, _, place):
-        scores = [await played.answer(WithPolicy(LookRequest(step), place)) for step in (0, 5)]
+    async with conversations(tmp_path, job(guard=GUARD), Talker()) as ask:
+        scores = [await ask(LookRequest(step)) for step in (0, 5)]
     assert all(isinstance(each, DevScore) and each.turns == 2 for each in scores)
     found = Store(tmp_path).query("select role, step, reward from training_conversations order by all")
     assert found.rows == [("guard", 0, 0.0)] * 2 + [("guard", 5, 0.0)] * 2
@@ -82,9 +55,10 @@ async def test_the_guards_conversations_are_in_the_store_with_their_step(tmp_pat
 
 async def test_what_grpo_practises_is_in_the_store_with_its_step_and_reward(tmp_path: Path) -> None:
     tasks = [task.id for task in PLACE.chosen()]
-    async with conversations(tmp_path, job(practice=PLACE, guard=None)) as (played, talker, place):
-        first = await played.answer(WithPolicy(practice(0, *tasks, tasks[0]), place))
-        second = await played.answer(WithPolicy(practice(1, tasks[1]), place))
+    talker = Talker()
+    async with conversations(tmp_path, job(practice=PLACE), talker) as ask:
+        first = await ask(practice(0, *tasks, tasks[0]))
+        second = await ask(practice(1, tasks[1]))
     assert [len(branch.replies) for branch in first] == [2] * 6
     assert [branch.reward for branch in (*first, *second)] == [0.0] * 8
     assert len({branch.branch_id for branch in (*first, *second)}) == 8
@@ -96,9 +70,8 @@ async def test_what_grpo_practises_is_in_the_store_with_its_step_and_reward(tmp_
 async def test_the_users_model_is_opened_as_in_every_run(tmp_path: Path) -> None:
     place = replace(PLACE, user="goal", user_model="scripted/I want a hotel.|Thank you.")
     models = ModelConfig(user_model=place.user_model)
-    asked = job(guard=Guard(goals=DevGoals(place=place)))
-    async with conversations(tmp_path, asked, models) as (played, _, served):
-        await played.answer(WithPolicy(LookRequest(0), served))
+    async with conversations(tmp_path, job(guard=Guard(place=place)), Talker(), models) as ask:
+        await ask(LookRequest(0))
     calls = Store(tmp_path).query("select distinct role, model from model_calls order by all").rows
     assert [role for role, _ in calls] == ["agent", "user"]
     assert calls[0][1] == "local/in-training"
@@ -106,9 +79,9 @@ async def test_the_users_model_is_opened_as_in_every_run(tmp_path: Path) -> None
 
 
 async def test_the_model_in_training_is_its_own_user_if_that_is_asked_for(tmp_path: Path) -> None:
-    asked = job(guard=Guard(goals=DevGoals(place=replace(PLACE, user="goal", user_model=POLICY))))
-    async with conversations(tmp_path, asked, ModelConfig(user_model=POLICY)) as (played, _, served):
-        await played.answer(WithPolicy(LookRequest(0), served))
+    asked = job(guard=Guard(place=replace(PLACE, user="goal", user_model=POLICY)))
+    async with conversations(tmp_path, asked, Talker(), ModelConfig(user_model=POLICY)) as ask:
+        await ask(LookRequest(0))
     calls = Store(tmp_path).query("select distinct role, model from model_calls order by all").rows
     assert calls == [("agent", "local/in-training"), ("user", "local/in-training")]
 
@@ -121,9 +94,9 @@ def test_a_user_who_is_played_by_a_model_needs_one() -> None:
 
 
 async def measured_twice(store: Path, tokens: int) -> None:
-    async with conversations(store, job(), ModelConfig(max_tokens_total=tokens)) as (played, _, place):
+    async with conversations(store, job(guard=GUARD), Talker(), ModelConfig(max_tokens_total=tokens)) as ask:
         for step in (0, 1):
-            await played.answer(WithPolicy(LookRequest(step), place))
+            await ask(LookRequest(step))
 
 
 async def test_all_measurements_share_the_budget_of_the_run(tmp_path: Path) -> None:

@@ -12,14 +12,12 @@ import anyio
 import pytest
 
 from simkit.errors import UsageError
-from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training.config_files import load_config
-from simkit.training.dev import DevGoals
 from simkit.training.guard import Guard
 from simkit.training.jobs import RECORDS, TrainingJob, TrainingMetrics, TrainingResult
 from simkit.training.launch import launched, train_in_process
-from simkit.training.recorded import RecordedConversations
+from support.training_runs import trained_by
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -38,7 +36,7 @@ def job(bench: Bench, out: Path, method: Any = "sft", **more: Any) -> TrainingJo
     what: dict[str, Any] = (
         {"practice": bench.place} if method == "grpo" else {"examples": replace(bench.known, examples=four(bench))}
     )
-    guard = Guard(goals=DevGoals(place=bench.place), every=1, valid_floor=0.0, success_floor=0.0)
+    guard = Guard(place=bench.place, every=1, valid_floor=0.0, success_floor=0.0)
     values: dict[str, Any] = {"config": settings, "out": out, "guard": guard, "launcher": launcher, "ranks": ranks}
     return TrainingJob(method=method, model=str(bench.model), **{**values, **what, **more})
 
@@ -50,10 +48,9 @@ def four(bench: Bench) -> Any:
     return tuple(replace(known, messages=known.messages[:end]) for end in ends[-4:])
 
 
-async def trained(store: Path, asked: TrainingJob) -> tuple[TrainingResult, list[TrainingMetrics]]:
+def trained(store: Path, asked: TrainingJob) -> tuple[TrainingResult, list[TrainingMetrics]]:
     heard: list[TrainingMetrics] = []
-    async with Run(store=store, recipe="train_sft") as run, RecordedConversations(run, asked) as played:
-        return await train_in_process(asked, heard.append, played.answer), heard
+    return anyio.run(trained_by, train_in_process, store, asked, heard.append), heard
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +60,11 @@ def on_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_processes_see_each_example_once_under_one_guard_with_one_record(bench: Bench, tmp_path: Path) -> None:
     settings = {"max_steps": -1, "num_train_epochs": 1}
-    both, heard = anyio.run(trained, tmp_path / "store", job(bench, tmp_path / "both", settings=settings))
+    both, heard = trained(tmp_path / "store", job(bench, tmp_path / "both", settings=settings))
     alone = job(
         bench, tmp_path / "alone", settings={**settings, "per_device_train_batch_size": 4}, launcher=(), ranks=1
     )
-    one, _ = anyio.run(trained, tmp_path / "store", alone)
+    one, _ = trained(tmp_path / "store", alone)
     assert both.steps == one.steps == 1
     assert both.loss_start == pytest.approx(one.loss_start, rel=0.2)
     assert [(each.stage, each.step) for each in heard] == [("guard", 0), ("train", 1), ("guard", 1)]
@@ -79,7 +76,7 @@ def test_two_processes_see_each_example_once_under_one_guard_with_one_record(ben
 
 def test_groups_of_grpo_stay_whole_in_each_process(bench: Bench, tmp_path: Path) -> None:
     asked = job(bench, tmp_path / "out", "grpo", settings={"num_generations": 2})
-    found, heard = anyio.run(trained, tmp_path / "store", asked)
+    found, heard = trained(tmp_path / "store", asked)
     assert (found.steps, found.examples) == (2, 8)
     assert [each.step for each in heard if each.stage == "train"] == [1, 2]
     rows = Store(tmp_path / "store").query(
@@ -91,4 +88,4 @@ def test_groups_of_grpo_stay_whole_in_each_process(bench: Bench, tmp_path: Path)
 
 def test_another_number_of_processes_is_refused(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="asked to run in 8 processes, and takes part in a group of 2"):
-        anyio.run(trained, tmp_path / "store", job(bench, tmp_path / "out", ranks=8))
+        trained(tmp_path / "store", job(bench, tmp_path / "out", ranks=8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import pytest
 
 from simkit.core.messages import AssistantMessage, Message, ToolSpec, UserMessage
 from simkit.data.examples import DpoExample, ExampleSet, KtoExample, SftExample
+from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.training.config_files import METHODS, Method, load_config
 from simkit.training.dev import ConversationSetup
-from simkit.training.jobs import TrainingJob
-from simkit.training.trainer import train
+from simkit.training.jobs import TrainingJob, TrainingResult
 from support.template_outcomes import SINGLE, TOOLS, dialogue
 from support.tiny_families import FAMILIES, write_family
+from support.training_runs import trained
 
 for module in ("torch", "transformers", "trl"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install '.[train]'")
@@ -54,7 +56,7 @@ def job(family: str, method: Method, model: Path, out: Path) -> TrainingJob:
     tools = FAMILIES[family].tools
     if method == "grpo":
         agent = "function_calling" if tools else "react"
-        place = ConversationSetup(world="builtin,domains=hotel", tasks="2", agent=agent, max_turns=1, max_tokens=4)
+        place = ConversationSetup(world="builtin,domains=hotel", tasks="2", agent=agent, max_turns=1, reply_tokens=4)
         settings |= {"num_generations": 2, "max_completion_length": 64}
         return TrainingJob(method=method, model=str(model), config=settings, out=out, practice=place)
     data = examples(
@@ -71,11 +73,27 @@ def test_every_family_goes_through_every_method(tmp_path: Path) -> None:
         before = load_file(model / "model.safetensors")
         for method in METHODS:
             out = tmp_path / f"{family}-{method}"
-            trained = train(job(family, method, model, out))
-            assert (trained.steps, trained.kept, trained.too_long) == (2, 2, 0), (family, method)
-            assert trained.tokens > trained.learned > 0
+            found = trained(tmp_path / "store", job(family, method, model, out))
+            assert (found.steps, found.kept, found.too_long) == (2, 2, 0), (family, method)
+            assert found.tokens > found.learned > 0
             after = load_file(out / "model.safetensors")
             assert after.keys() == before.keys()
             changed = any(not after[name].equal(weight) for name, weight in before.items())
             assert changed is (method != "grpo"), (family, method)  # practice without any reward teaches nothing
             assert (out / "chat_template.jinja").exists()
+
+
+def test_qwen3_learns_from_replies_with_reasoning_unless_its_prompts_leave_no_place_for_it(tmp_path: Path) -> None:
+    model = write_family(tmp_path / "model", "qwen3")
+    data = examples("sft", dialogue(reasoning=True), TOOLS)
+
+    def learned(**values: bool) -> TrainingResult:
+        out = tmp_path / f"out-{values.get('enable_thinking')}"
+        asked = replace(job("qwen3", "sft", model, out), examples=data, template_kwargs=values)
+        return trained(tmp_path / "store", asked)
+
+    for found in (learned(), learned(enable_thinking=True)):
+        assert (found.steps, found.kept, found.form) == (2, 2, "one row per reply")
+        assert found.tokens > found.learned > 0
+    with pytest.raises(UsageError, match=r"(?s)The reply has reasoning.*--reasoning drop"):
+        learned(enable_thinking=False)

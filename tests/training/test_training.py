@@ -12,11 +12,11 @@ from simkit.data.examples import DpoExample, Example, ExampleSet, Kind, KtoExamp
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.training.config_files import load_config
-from simkit.training.dev import DevGoals, play_dev
 from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob, TrainingMetrics
 from simkit.training.launch import train_in_process
 from simkit.training.trainer import train
+from support.training_runs import looked, trained, trained_by
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -56,7 +56,7 @@ def lora(rank: int) -> dict[str, Any]:
 
 
 def guarded(bench: Bench, every: int = 2) -> Guard:
-    return Guard(goals=DevGoals(place=bench.place), every=every)
+    return Guard(place=bench.place, every=every)
 
 
 def weights(folder: Path) -> dict[str, Any]:
@@ -75,18 +75,18 @@ def test_a_few_steps_of_every_method_make_a_model_that_plays(
     bench: Bench, tmp_path: Path, kind: Kind, rank: int
 ) -> None:
     heard: list[TrainingMetrics] = []
-    trained = train(job(bench, tmp_path / "out", kind, **lora(rank)), heard.append)
-    assert (trained.steps, trained.kept, trained.stopped) == (4, 4, None)
+    found = train(job(bench, tmp_path / "out", kind, **lora(rank)), heard.append)
+    assert (found.steps, found.kept, found.stopped) == (4, 4, None)
     assert [each.step for each in heard if each.stage == "train"] == [1, 2, 3, 4]
-    assert trained.loss_start == pytest.approx(heard[0].values["loss"])
+    assert found.loss_start == pytest.approx(heard[0].values["loss"])
     assert not equal(bench.model, tmp_path / "out")
     assert not list((tmp_path / "out").glob("checkpoint-*"))
 
 
 def test_training_lowers_the_loss_of_what_is_trained_on(bench: Bench, tmp_path: Path) -> None:
-    trained = train(job(bench, tmp_path / "out", "dpo", max_steps=8))
-    assert trained.loss_start == pytest.approx(0.6931, abs=1e-3)  # log 2: the model is its own reference at first
-    assert trained.loss_end < trained.loss_start - 0.05
+    found = train(job(bench, tmp_path / "out", "dpo", max_steps=8))
+    assert found.loss_start == pytest.approx(0.6931, abs=1e-3)  # log 2: the model is its own reference at first
+    assert found.loss_end < found.loss_start - 0.05
 
 
 def test_one_seed_gives_one_model_and_a_finished_training_is_not_done_again(bench: Bench, tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(bench
     with pytest.raises(Killed):
         train(job(bench, tmp_path / "parts", **long), kill)
     heard: list[TrainingMetrics] = []
-    trained = train(job(bench, tmp_path / "parts", **long), heard.append)
+    found = train(job(bench, tmp_path / "parts", **long), heard.append)
     assert [each.step for each in heard if each.stage == "train"] == [5, 6]
-    assert trained.steps == 6
+    assert found.steps == 6
     assert equal(tmp_path / "whole", tmp_path / "parts", tolerance=1e-6)
 
 
@@ -130,13 +130,18 @@ def test_a_folder_with_something_else_is_left_alone(bench: Bench, tmp_path: Path
         train(job(bench, tmp_path / "full"))
 
 
+def test_a_guard_without_a_run_that_plays_is_refused(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nobody plays the conversations"):
+        train(job(bench, tmp_path / "out", guard=guarded(bench)))
+
+
 def test_a_guard_sees_the_model_as_it_is_in_memory_and_keeps_what_is_good(bench: Bench, tmp_path: Path) -> None:
-    trained = train(job(bench, tmp_path / "out", guard=guarded(bench), learning_rate=1e-5))
-    assert list(trained.guard) == [0, 2, 4]
-    assert trained.guard[0]["success"] == 1.0
-    assert trained.guard[0]["valid_calls"] == 1.0
-    assert trained.stopped is None
-    assert trained.kept == 4
+    found = trained(tmp_path / "store", job(bench, tmp_path / "out", guard=guarded(bench), learning_rate=1e-5))
+    assert list(found.guard) == [0, 2, 4]
+    assert found.guard[0].success == 1.0
+    assert found.guard[0].valid_calls == 1.0
+    assert found.stopped is None
+    assert found.kept == 4
 
 
 @pytest.mark.parametrize("rank", [0, 4])
@@ -144,21 +149,21 @@ def test_a_learning_rate_that_wrecks_the_model_is_stopped_and_rolled_back(
     bench: Bench, tmp_path: Path, rank: int
 ) -> None:
     wrecking = job(bench, tmp_path / "out", "kto", guard=guarded(bench), learning_rate=0.5, max_steps=50, **lora(rank))
-    trained = train(wrecking)
-    assert trained.stopped is not None
-    assert trained.steps == 2
-    assert trained.kept == 0
-    assert trained.guard[2]["valid_calls"] < 0.95
+    found = trained(tmp_path / "store", wrecking)
+    assert found.stopped is not None
+    assert found.steps == 2
+    assert found.kept == 0
+    assert found.guard[2].valid_calls < 0.95
     assert equal(bench.model, tmp_path / "out")
 
 
 def test_roll_back_goes_to_the_best_sound_weights_not_only_to_the_first(bench: Bench, tmp_path: Path) -> None:
     """The learning rate rises until it wrecks the model: what was sound before is kept."""
     rising: dict[str, Any] = {"learning_rate": 0.2, "max_steps": 400, "warmup_steps": 400}
-    trained = train(job(bench, tmp_path / "out", guard=guarded(bench, every=4), **rising))
-    assert trained.stopped is not None
-    assert 0 < trained.kept < trained.steps
-    assert trained.guard[trained.kept]["success"] == 1.0
+    found = trained(tmp_path / "store", job(bench, tmp_path / "out", guard=guarded(bench, every=4), **rising))
+    assert found.stopped is not None
+    assert 0 < found.kept < found.steps
+    assert found.guard[found.kept].success == 1.0
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's, of transformers
@@ -179,7 +184,7 @@ def test_the_trained_folder_plays_as_a_local_model(bench: Bench, tmp_path: Path)
     train(job(bench, tmp_path / "out", learning_rate=1e-5))
     worker = Worker(LocalEngine.open(tmp_path / "out"))
     try:
-        score = anyio.run(play_dev, DevGoals(place=bench.place), LocalModel(worker, "trained"))
+        score = anyio.run(looked, tmp_path / "store", bench.place, LocalModel(worker, "trained"))
     finally:
         worker.close()
     assert score.success == 1.0
@@ -188,7 +193,7 @@ def test_the_trained_folder_plays_as_a_local_model(bench: Bench, tmp_path: Path)
 def test_a_process_of_its_own_gives_the_same_weights_and_tells_as_it_goes(bench: Bench, tmp_path: Path) -> None:
     heard: list[TrainingMetrics] = []
     here = train(job(bench, tmp_path / "here"))
-    there = anyio.run(train_in_process, job(bench, tmp_path / "there"), heard.append)
+    there = anyio.run(trained_by, train_in_process, tmp_path / "store", job(bench, tmp_path / "there"), heard.append)
     assert [each.step for each in heard] == [1, 2, 3, 4]
     assert there == replace(here, path=tmp_path / "there", seconds=there.seconds)
     assert equal(tmp_path / "here", tmp_path / "there")
@@ -197,4 +202,4 @@ def test_a_process_of_its_own_gives_the_same_weights_and_tells_as_it_goes(bench:
 def test_what_a_process_refuses_is_refused_here(bench: Bench, tmp_path: Path) -> None:
     nowhere = replace(job(bench, tmp_path / "out"), model=str(tmp_path / "nothing"))
     with pytest.raises(UsageError, match="no tokenizer at"):
-        anyio.run(train_in_process, nowhere)
+        anyio.run(trained_by, train_in_process, tmp_path / "store", nowhere, print)

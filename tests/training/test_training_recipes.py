@@ -13,11 +13,9 @@ from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training import steps
-from simkit.training.dev import DevChoice
-from simkit.training.jobs import OnMetrics, TrainingJob, TrainingMetrics, TrainingResult
 from simkit.training.recipes import train_grpo, train_kto, train_sft
 from simkit.training.steps import ExampleChoice, GuardChoice, ProcessChoice, SftExampleChoice
-from simkit.training.trainer import train
+from support.training_runs import train_here
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -28,8 +26,7 @@ WORLD = "builtin,most_goals=2"
 SFT: dict[str, Any] = {
     "examples": SftExampleChoice(source="episodes", where="reward >= 1", limit=3, held_out="none"),
     "how": ProcessChoice(config="tiny-cpu", trl=["--per_device_train_batch_size", "1", "--max_steps", "8"]),
-    "dev": DevChoice(world=WORLD, max_turns=1, reply_tokens=8),
-    "guard": GuardChoice(guard="1", guard_every=2, valid_floor=0.0),
+    "guard": GuardChoice(world=WORLD, max_turns=1, reply_tokens=8, guard="1", guard_every=2, valid_floor=0.0),
 }
 
 
@@ -72,15 +69,6 @@ async def test_a_training_is_stopped_resumed_and_recorded(
     assert source != later
 
 
-async def train_here(job: TrainingJob, on_metrics: OnMetrics, play: Any = None) -> TrainingResult:
-    """What `train_in_process` does, but for the process of its own."""
-
-    def told(metrics: TrainingMetrics) -> None:
-        anyio.from_thread.run_sync(on_metrics, metrics)
-
-    return await anyio.to_thread.run_sync(train, job, told)
-
-
 async def _stop_at(run: Run, words: str) -> None:
     while not run.progress.note.startswith(words):
         await anyio.lowlevel.checkpoint()
@@ -113,17 +101,17 @@ async def test_held_out_tasks_are_refused_before_anything_is_trained(tmp_path: P
     await played(store, split="test")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="must not be trained on"):
-            await train_sft(run, dev=DevChoice(world=WORLD), examples=SftExampleChoice(source="episodes"))
+            await train_sft(run, guard=GuardChoice(world=WORLD), examples=SftExampleChoice(source="episodes"))
 
 
 @pytest.mark.parametrize("held_out", ["test", "none"])
 async def test_dev_goals_are_refused_as_training_data(tmp_path: Path, held_out: str) -> None:
     store = Store(tmp_path)
     await played(store, split="val")
-    dev, guard = DevChoice(world=WORLD), GuardChoice(guard="8")
+    guard = GuardChoice(world=WORLD, guard="8")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="the dev goals"):
-            await train_sft(run, dev=dev, guard=guard, examples=SftExampleChoice(source="episodes", held_out=held_out))
+            await train_sft(run, guard=guard, examples=SftExampleChoice(source="episodes", held_out=held_out))
 
 
 async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from simkit.local.chat import ChatFormat
 from simkit.models import CallKey, ChatRequest, Sampling
 from simkit.models.factory import open_model
 from simkit.training.groups import SampledReply, joined
-from simkit.training.rows import TrainingRows, practice_template, training_rows
+from simkit.training.rows import TrainingRows, practice_format, training_rows
 from support.chat_templates import base_names, chat_format
 from support.template_outcomes import OUTCOMES, SINGLE, TEXT_ONLY, TOOLS, Outcome, dialogue
 from support.tiny_families import write_family
@@ -125,15 +125,19 @@ def test_a_dialogue_has_the_stated_outcome(case: Case) -> None:
         return
     rows = case.rows()
     assert rows.form == ("one row per reply" if case.stated == "replies" else "whole conversations")
-    assert (rows.template is not None) == (case.stated == "whole, TRL's")
+    assert _differ(rows.chat, case.chat) == (case.stated == "whole, TRL's")
     assert len(rows.rows) == (3 if case.stated == "replies" else 1)
+
+
+def _differ(one: ChatFormat, other: ChatFormat) -> bool:
+    return one.tokenizer.chat_template != other.tokenizer.chat_template
 
 
 @pytest.mark.parametrize("case", ACCEPTED, ids=str)
 def test_rows_are_the_prompts_and_the_replies_of_play(case: Case) -> None:
     """For each reply, the prompt as transformers renders it, then what is learned: read back, it is the reply."""
     rows = case.rows()
-    chat = case.chat if rows.template is None else case.chat.with_template(rows.template)
+    chat = rows.chat
     ordered = sorted(rows.rows, key=lambda row: len(row["input_ids"]))
     learned = 0
     for number, (place, reply) in enumerate(case.replies()):
@@ -154,7 +158,8 @@ def test_rows_are_the_prompts_and_the_replies_of_play(case: Case) -> None:
 @pytest.mark.parametrize("case", ACCEPTED, ids=str)
 def test_trl_tokenizes_judged_replies_to_the_same_tokens(case: Case) -> None:
     chat, made = case.chat, case.rows("kto")
-    assert (made.template, made.form) == (None, "one row per reply")
+    assert made.form == "one row per reply"
+    assert not _differ(made.chat, chat)
     trained = list(prepared("kto", made, chat))
     learned = 0
     for place, reply in case.replies():
@@ -221,9 +226,7 @@ def test_templates_without_tools_take_conversations_in_text() -> None:
 def test_replies_that_were_sampled_without_thinking_are_all_learned_in_trls_template() -> None:
     """In Qwen 3's own template earlier replies lose the empty block of reasoning, and count no longer."""
     messages, own = dialogue(reasoning=False), _chat("qwen3", unthinking=True)
-    template = practice_template(own)
-    assert template is not None
-    for chat, drifted in ((own, 2), (own.with_template(template), 0)):
+    for chat, drifted in ((own, 2), (practice_format(own), 0)):
         sampled = [
             chat.reply(messages[:place], each, TOOLS)
             for place, each in enumerate(messages)
@@ -273,8 +276,7 @@ async def test_what_qwen3_learns_without_thinking_is_what_it_is_asked_with(tmp_p
     folder, unthinking = write_family(tmp_path, "qwen3"), {"enable_thinking": False}
     example = SftExample(messages=dialogue(reasoning=False), tools=TOOLS)
     rows = training_rows(ExampleSet("sft", (example,)), ChatFormat.of(folder, unthinking), max_length=None, seed=0)
-    assert rows.template is not None
-    ChatFormat.of(folder).with_template(rows.template).tokenizer.save_pretrained(folder)
+    rows.chat.tokenizer.save_pretrained(folder)
     request = ChatRequest(messages=example.messages[:-1], tools=TOOLS, sampling=Sampling(max_tokens=1, logprobs=True))
     async with open_model(f"local/{folder},enable_thinking=false,device=cpu") as model:
         answer = await model.complete(request, CallKey(TurnKey(1, "task", 0, "", 0), "agent"))
@@ -303,7 +305,7 @@ def test_practice_takes_a_template_in_which_replies_stay_as_they_are() -> None:
         chat = chat_format(name)
         formats = [chat, ChatFormat(chat.tokenizer, sorted(chat.ends), unthinking)] if name == "qwen3" else [chat]
         for each in formats:
-            assert (practice_template(each) is not None) == found, name
+            assert _differ(practice_format(each), each) == found, name
 
 
 def test_check_counts_the_rows_that_are_trained() -> None:

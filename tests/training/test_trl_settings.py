@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from simkit.errors import UsageError
 from simkit.plugins.extras import require
 from simkit.training import trl_setup
 from simkit.training.config_files import load_config, shipped_configs
-from simkit.training.dev import ConversationSetup, DevGoals
+from simkit.training.dev import ConversationSetup
 from simkit.training.guard import Guard
 from simkit.training.jobs import TrainingJob
 from simkit.training.launch import environment_of, launched
@@ -36,12 +37,12 @@ def job(*flags: str, config: dict[str, Any] | None = None, guard: bool = False) 
         examples=EXAMPLES,
         out=Path("out"),
         seed=7,
-        guard=Guard(goals=DevGoals(place=ConversationSetup())) if guard else None,
+        guard=Guard(place=ConversationSetup()) if guard else None,
     )
 
 
 def read(asked: TrainingJob) -> TrlSettings:
-    with trl_setup.quiet():
+    with warnings.catch_warnings(action="ignore"):
         return read_settings(asked)
 
 
@@ -109,6 +110,11 @@ def test_every_preset_is_read_by_trl(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_taken_is_refused_with_advice(flags: tuple[str, ...], config: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read(job(*flags, config=config))
+
+
+def test_processes_wait_for_the_one_that_plays_unless_they_are_told_otherwise() -> None:
+    found = [read(each).args.ddp_timeout for each in (job(), job(guard=True), job("--ddp_timeout", "60", guard=True))]
+    assert found == [1800, 24 * 3600, 60]
 
 
 def test_the_guard_and_trls_best_checkpoint_do_not_choose_both() -> None:
