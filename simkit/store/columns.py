@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
 from simkit.core.events import KINDS, Episode, EpisodeStarted
 from simkit.core.records import CallRecord, ComponentLoad, MessageRow, PlannedUnit, RewardRow
@@ -47,9 +47,9 @@ class EventColumn:
     sql: str | Mapping[str, str]
     check: Check
     needed: bool
-    default: str = ""
-    many: bool = False
-    row: type | None = None
+    default: str
+    many: bool
+    row: type | None
 
 
 @cache
@@ -148,11 +148,7 @@ def _sql(hint: Any) -> str | Mapping[str, str]:
         return {name: cast("str", column.sql) for name, column in columns_of(row).items()}
     if get_origin(hint) is tuple and get_args(hint)[0] is str:
         return "VARCHAR[]"
-    return "VARCHAR" if _is_literal(hint) else _NAMES.get(hint, "JSON")
-
-
-def _is_literal(hint: Any) -> bool:
-    return all(isinstance(each, str) for each in get_args(hint)) if get_args(hint) else False
+    return "VARCHAR" if get_origin(hint) is Literal else _NAMES.get(hint, "JSON")
 
 
 def _bits(hint: Any) -> int | None:
