@@ -20,6 +20,7 @@ from pathlib import Path
 
 import anyio
 
+from simkit.errors import ModelFault
 from simkit.models.config import ModelConfig
 from simkit.recipes.judging.review import review
 from simkit.run.run import Run
@@ -36,8 +37,12 @@ async def measure(store: Path, planted: Planted, models: ModelConfig) -> None:
     async with Run(store=store, name="shop") as played:
         world = Shop(planted)
         await played.play(Rollout(), shop_cast(played, world, planted), world.tasks("test"))
-    async with Run(store=store, recipe="review", models=models, concurrency=4) as run:
-        await review(run, of="shop")
+    run = Run(store=store, recipe="review", models=models)
+    try:
+        async with run:
+            await review(run, of="shop")
+    except ModelFault as fault:
+        print(fault)
     rows = run.store.query("select task_id, at_fault, quote from reviews").rows
     tasks = {task.id: task for task in world.tasks("test")}
     right = [[float(party == planted.of(tasks[name]))] for name, party, _ in rows]
@@ -46,6 +51,9 @@ async def measure(store: Path, planted: Planted, models: ModelConfig) -> None:
     for label in LABELS:
         named = Counter(party or "none" for name, party, _ in rows if planted.of(tasks[name]) == label)
         print(f"{label:8} " + " ".join(f"{named[name]:10}" for name in (*LABELS, "reward", "none")))
+    problems = "select problem, count(*) from reviews where at_fault is null group by 1 order by 2 desc"
+    for problem, count in run.store.query(problems).rows:
+        print(f"{count} times no verdict: {problem}")
     print(f"right: {mean_of_tasks(right)} of {len(rows)}; the quote shows the planted fault in {shown}")
 
 
@@ -54,14 +62,17 @@ def main() -> None:
     parser.add_argument("--model", help="the reviewer: openai/NAME, anthropic/NAME, local/PATH")
     parser.add_argument("--base-url", help="its endpoint")
     parser.add_argument("--each", type=int, default=20, help="conversations with each kind of fault")
+    parser.add_argument("--temperature", type=float, default=0.2, help="its sampling temperature")
+    parser.add_argument("--store", type=Path, help="keep conversations and reviews in this new folder")
     parser.add_argument("--seed", type=int, default=0, help="order of the faults")
     given = parser.parse_args()
     if given.model is None:
         print("accuracy: not measured (give --model)")
         return
-    models = ModelConfig.of({"model": given.model, "base_url": given.base_url, "max_tokens": 200})
+    endpoint = {"model": given.model, "base_url": given.base_url}
+    models = ModelConfig.of({**endpoint, "max_tokens": 200, "temperature": given.temperature})
     with tempfile.TemporaryDirectory() as folder:
-        anyio.run(partial(measure, Path(folder), Planted(given.each, given.seed), models))
+        anyio.run(partial(measure, given.store or Path(folder), Planted(given.each, given.seed), models))
 
 
 if __name__ == "__main__":

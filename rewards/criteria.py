@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from simkit.errors import UsageError
-from simkit.rewards.judge import object_schema, reason_of, truth
+from simkit.rewards.judge import Unread, object_schema, reason_of, truth
 
 _LINE = re.compile(
     r"(?P<name>[A-Za-z][\w-]*)\s*(?:\[(?P<low>-?\d+)\s*-\s*(?P<high>-?\d+)\])?\s*(?:\((?P<weight>\d+(?:\.\d+)?)\))?"
@@ -137,11 +137,12 @@ class Rubric:
         """Verdicts on all criteria as they have to be written."""
         return f"{{{', '.join(each.example for each in self.criteria)}}}"
 
-    def verdicts(self, fields: Mapping[str, Any]) -> tuple[Verdict, ...] | None:
-        """The verdicts in the JSON of an answer, in the order of the criteria; None if one is missing."""
-        found = [each.read(fields.get(each.name)) for each in self.criteria]
-        known = tuple(each for each in found if each is not None)
-        return known if len(known) == len(found) else None
+    def verdicts(self, fields: Mapping[str, Any]) -> tuple[Verdict, ...] | Unread:
+        """The verdicts in the JSON of an answer, in the order of the criteria, or which of them are missing."""
+        found = {each.name: each.read(fields.get(each.name)) for each in self.criteria}
+        known = tuple(each for each in found.values() if each is not None)
+        missing = ", ".join(f"`{name}`" for name, each in found.items() if each is None)
+        return Unread(f"it has no verdict in the asked form on {missing}") if missing else known
 
     def __iter__(self) -> Iterator[Criterion]:
         return iter(self.criteria)

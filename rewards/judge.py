@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 from simkit.core.ids import TurnKey, derive_seed
 from simkit.core.messages import JsonObject, UserMessage, text_of
 from simkit.core.reasoning import without_reasoning
-from simkit.errors import RewardFault, UsageError
+from simkit.errors import NoVerdict, RewardFault, UsageError
 from simkit.models.base import CallKey, ChatModel, ChatRequest, is_deterministic
 
 V = TypeVar("V")
@@ -36,6 +36,13 @@ class Ballot:
     prompt: str
     schema: JsonObject
     name: str = "verdict"
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An answer that is no verdict; `why` says what it lacks, as a clause."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +72,20 @@ class Judge:
             )
 
     async def ask(
-        self, ballot: Ballot, read: Callable[[Mapping[str, Any]], V | None], key: TurnKey | None, place: int = 0
+        self, ballot: Ballot, read: Callable[[Mapping[str, Any]], V | Unread], key: TurnKey | None, place: int = 0
     ) -> tuple[V, ...]:
         """The votes on a question.
 
         Args:
             ballot: the question.
-            read: turns the JSON of an answer into a verdict; None for one that is not in the asked form.
+            read: turns the JSON of an answer into a verdict, or says why it is none.
             key: the turn that is judged, for records.
             place: number of the question within that turn.
 
         Raises:
             ModelFault: the model did not answer.
-            RewardFault: none of its answers was a verdict, or there is no key.
+            NoVerdict: none of its answers was a verdict.
+            RewardFault: there is no key.
         """
         if key is None:
             raise RewardFault(
@@ -86,21 +94,23 @@ class Judge:
         return tuple([await self._vote(ballot, read, key, place, vote) for vote in range(self.votes)])
 
     async def _vote(
-        self, ballot: Ballot, read: Callable[[Mapping[str, Any]], V | None], key: TurnKey, place: int, vote: int
+        self, ballot: Ballot, read: Callable[[Mapping[str, Any]], V | Unread], key: TurnKey, place: int, vote: int
     ) -> V:
-        said = ""
+        said, verdict = "", Unread("")
         for attempt in range(ATTEMPTS):
             number = (place * self.votes + vote) * ATTEMPTS + attempt
             request = self._request(ballot, key.run_seed, vote, attempt)
             response = await self.model.complete(request, CallKey(key, ROLE, number))
             said = without_reasoning(text_of(response.message))
             fields = read_json(said)
-            verdict = None if fields is None else read(fields)
-            if verdict is not None:
+            verdict = Unread("it has no JSON object") if fields is None else read(fields)
+            if not isinstance(verdict, Unread):
                 return verdict
-        raise RewardFault(
+        raise NoVerdict(
             f"the judge `{self.model.name}` was asked {ATTEMPTS} times and gave no verdict in the asked form; its last "
-            f"answer begins {said[:80]!r}. Choose another judge, or a shorter question"
+            f"answer begins {said[:80]!r}: {verdict.why}. Choose another judge, or a shorter question",
+            why=verdict.why,
+            answer=said,
         )
 
     def _request(self, ballot: Ballot, run_seed: int, vote: int, attempt: int) -> ChatRequest:

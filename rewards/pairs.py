@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
 from simkit.plugins.prompts import Prompt
-from simkit.rewards.judge import Ballot, Judge, object_schema, reason_of
+from simkit.rewards.judge import Ballot, Judge, Unread, object_schema, reason_of
 from simkit.rewards.numbered import as_text, numbered
 
 Side: TypeAlias = Literal["first", "second", "neither"]
@@ -113,6 +113,8 @@ class PairJudge:
         return Ballot(said, _SCHEMA, "preference")
 
 
-def _read(fields: Mapping[str, Any]) -> Preference | None:
+def _read(fields: Mapping[str, Any]) -> Preference | Unread:
     side = str(fields.get("better")).strip().lower()
-    return Preference(cast("Side", side), reason_of(fields)) if side in VALUES else None
+    if side not in VALUES:
+        return Unread(f"its `better` is none of {', '.join(VALUES)}")
+    return Preference(cast("Side", side), reason_of(fields))

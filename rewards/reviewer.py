@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
 from simkit.plugins.prompts import Prompt
-from simkit.rewards.judge import Ballot, Judge, most_common, object_schema, reason_of
+from simkit.rewards.judge import Ballot, Judge, Unread, most_common, object_schema, reason_of
 from simkit.rewards.numbered import Line, as_text, numbered, quoted
 
 Party: TypeAlias = Literal["agent", "user", "tool", "reward"]
@@ -76,7 +76,7 @@ class Reviewer:
 
         Raises:
             ModelFault: the model did not answer.
-            RewardFault: no answer named a party and quoted the conversation.
+            NoVerdict: no answer named a party and quoted the conversation.
         """
         lines = numbered(failure.conversation)
         prompt = self.prompt.fill(
@@ -87,10 +87,12 @@ class Reviewer:
         return next(vote for vote in votes if vote.at_fault == party)
 
 
-def _read(lines: Sequence[Line], fields: Mapping[str, Any]) -> Review | None:
-    """The review in an answer; None if it names no party, or quotes what is not in the conversation."""
+def _read(lines: Sequence[Line], fields: Mapping[str, Any]) -> Review | Unread:
+    """The review in an answer, unless it names no party, or quotes what is not in the conversation."""
     party, quote = str(fields.get("at_fault")).strip().lower(), str(fields.get("quote") or "")
     line = quoted(lines, quote)
-    if party not in PARTIES or line is None:
-        return None
+    if party not in PARTIES:
+        return Unread(f"its `at_fault` is none of {', '.join(PARTIES)}")
+    if line is None:
+        return Unread("its quote is not in the conversation" if quote else "it quotes nothing")
     return Review(party, reason_of(fields), quote, line)

@@ -347,6 +347,20 @@ class RewardFault(Fault):
     component = "reward"
 
 
+class NoVerdict(RewardFault):
+    """A judge was asked several times, and none of its answers was a verdict.
+
+    Attributes:
+        why: what the last answer lacks.
+        answer: the last answer.
+    """
+
+    def __init__(self, message: str, *, why: str = "", answer: str = "") -> None:
+        super().__init__(message)
+        self.why = why
+        self.answer = answer
+
+
 def outgrew_context(error: BaseException) -> bool:
     """Whether an error is, wraps, or was raised from a `ContextTooLong`; of a group, whether any of its errors is."""
     known: BaseException | None = error

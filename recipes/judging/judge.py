@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from simkit.errors import UsageError
 from simkit.plugins.prompts import shipped_prompt
 from simkit.plugins.recipe import without_flags
-from simkit.recipes.judging.recorded import Recorded, RecordedEpisodes, judge_all
+from simkit.recipes.judging.recorded import Problem, Recorded, RecordedEpisodes, judge_all, require_verdicts
 from simkit.rewards.calibration import Calibration, Label, Rating, calibrate, read_labels
 from simkit.rewards.criteria import Rubric
 from simkit.rewards.judge import Form, Judge
@@ -20,6 +20,12 @@ from simkit.run.summary import Summary
 from simkit.statistics.scores import mean_of_tasks
 
 SUITE, PAIRS = "rubric", "pairs"
+
+UNJUDGED = (
+    "select item, trial, detail ->> 'problem' as problem, detail ->> 'answer' as answer from item_scores "
+    "where metric = 'judged' and value = 0"
+)
+"""Query for the conversations without a verdict."""
 
 
 @without_flags("workers", "engine", "shard", "fail_fast", "max_faults", "ask_timeout")
@@ -39,9 +45,10 @@ async def judge(
 ) -> Summary:
     """Judge the conversations of an earlier run, by a rubric or against another run.
 
-    The judge is --model, with its endpoint and limits. Verdicts and reasons are stored (`from item_scores`); a resumed
-    run repeats none. With --labels the judge is compared with people: agreement, Cohen's kappa and bias of each
-    criterion, with 95% intervals over tasks.
+    The judge is --model, with its endpoint and limits. Verdicts and reasons are stored (`from item_scores`), and so are
+    answers that are no verdict (metric `judged`); a resumed run repeats none. Without any verdict the run fails. With
+    --labels the judge is compared with people: agreement, Cohen's kappa and bias of each criterion, with 95% intervals
+    over tasks.
 
     Examples:
 
@@ -90,6 +97,8 @@ async def _by_rubric(
         return found
 
     found, problems = await judge_all(run, episodes, verdict)
+    _record_problems(run, SUITE, episodes, problems, asked.model.name)
+    require_verdicts(found, problems, _unjudged(run))
     figures: dict[str, Any] = {"conversations": len(found), "without a verdict": len(problems)}
     for number, criterion in enumerate(rubric):
         groups = _groups(episodes, {name: verdicts[number].value for name, verdicts in found.items()})
@@ -143,6 +152,8 @@ async def _in_pairs(
         return found
 
     found, problems = await judge_all(run, both, verdict)
+    _record_problems(run, PAIRS, both, problems, asked.model.name)
+    require_verdicts(found, problems, _unjudged(run))
     shown = [share for each in found.values() if (share := each.shown_first) is not None]
     consistent = _groups(both, {name: each.consistent for name, each in found.items()})
     return run.summary(
@@ -154,6 +165,21 @@ async def _in_pairs(
             "preferred what was shown first": sum(shown) / len(shown) if shown else None,
         }
     )
+
+
+def _record_problems(
+    run: Run, suite: str, episodes: Sequence[Recorded], problems: Mapping[str, Problem], judge: str
+) -> None:
+    """Record why conversations have no verdict."""
+    for each in episodes:
+        if (problem := problems.get(each.name)) is not None:
+            detail = {"problem": problem.why, "answer": problem.answer, "judge": judge}
+            run.score_item(suite, each.episode.task_id, trial=each.episode.trial, detail=detail, judged=0.0)
+
+
+def _unjudged(run: Run) -> str:
+    """The query for the conversations that this run has no verdict on."""
+    return f"{UNJUDGED} and run_id = '{run.id}'"
 
 
 def _groups(episodes: Sequence[Recorded], values: Mapping[str, float]) -> list[list[float]]:

@@ -16,8 +16,9 @@ from simkit.core.cancellation import require_results, unasked
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
 from simkit.core.messages import parse_message
+from simkit.core.safe_text import visible_line
 from simkit.data.result_files import recorded_run
-from simkit.errors import ModelFault, RewardFault, UsageError
+from simkit.errors import ModelFault, NoVerdict, RewardFault, UsageError
 from simkit.run.run import Run
 from simkit.store import Store
 
@@ -100,17 +101,38 @@ WHERE e.run_id = $1
 """
 
 
+LONGEST_ANSWER = 2000
+"""Characters of an answer without a verdict that are stored with the conversation; the model call has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why an episode has no verdict, with the judge's last answer, if it gave any."""
+
+    why: str
+    answer: str = ""
+
+    @classmethod
+    def of(cls, fault: ModelFault | RewardFault) -> Problem:
+        """The problem that an error describes."""
+        if isinstance(fault, NoVerdict):
+            return cls(fault.why, fault.answer[:LONGEST_ANSWER])
+        return cls(str(fault))
+
+    def __str__(self) -> str:
+        return f"{self.why} (it answered: {visible_line(self.answer)[:200]})" if self.answer else self.why
+
+
 async def judge_all(
     run: Run, episodes: Sequence[Recorded], judge: Callable[[Recorded], Awaitable[V]]
-) -> tuple[dict[str, V], dict[str, str]]:
+) -> tuple[dict[str, V], dict[str, Problem]]:
     """The verdict on each episode by its name, and the problem of each that got none; as many at once as the run may.
 
     Raises:
         RunStopped: a budget is used up, or an endpoint is down.
-        ModelFault: no episode got a verdict.
     """
     found: dict[str, V] = {}
-    problems: dict[str, str] = {}
+    problems: dict[str, Problem] = {}
     limiter = anyio.CapacityLimiter(run.concurrency)
 
     async def one(each: Recorded) -> None:
@@ -119,13 +141,25 @@ async def judge_all(
                 try:
                     found[each.name] = await judge(each)
                 except (ModelFault, RewardFault) as fault:
-                    problems[each.name] = str(fault)
+                    problems[each.name] = Problem.of(fault)
                 run.progress.note = f"{len(found) + len(problems)} of {len(episodes)} conversations judged"
 
     async with anyio.create_task_group() as group:
         for each in episodes:
             group.start_soon(one, each)
     await require_results(len(found) + len(problems), len(episodes), "verdicts")
-    if episodes and not found:
-        raise ModelFault(f"the judge gave no verdict on any of {len(episodes)} conversations: {min(problems.values())}")
     return found, problems
+
+
+def require_verdicts(found: Mapping[str, object], problems: Mapping[str, Problem], query: str) -> None:
+    """Check that there is a verdict. The problems have to be recorded before, so that `query` finds them.
+
+    Raises:
+        ModelFault: there is none.
+    """
+    if problems and not found:
+        name, first = min(problems.items())
+        raise ModelFault(
+            f"the judge gave no verdict on any of {len(problems)} conversations. On {name}: {first}. "
+            f'All of them: simkit sql "{query}". Choose a judge that can do it (--model)'
+        )

@@ -11,7 +11,7 @@ from simkit.core.events import succeeded
 from simkit.errors import UsageError
 from simkit.plugins.prompts import shipped_prompt
 from simkit.plugins.recipe import without_flags
-from simkit.recipes.judging.recorded import Recorded, RecordedEpisodes, judge_all
+from simkit.recipes.judging.recorded import Problem, Recorded, RecordedEpisodes, judge_all, require_verdicts
 from simkit.rewards.judge import Form, Judge
 from simkit.rewards.reviewer import PARTIES, Failure, Party, Review, Reviewer
 from simkit.run.run import Run
@@ -45,7 +45,8 @@ async def review(
 
     The reviewer is --model. It has to quote the line of the conversation that shows the fault; a quote that is not
     there counts as no verdict. Faults of components are known without it. Verdicts, reasons and quotes are stored
-    (`from reviews`); a resumed run repeats none.
+    (`from reviews`), and so are answers that are no verdict; a resumed run repeats none. Without any verdict the run
+    fails.
 
     Examples:
 
@@ -72,7 +73,9 @@ async def review(
 
     found, problems = await judge_all(run, failures, verdict)
     for each in failures:
-        _record(run, recorded.run_id, each, found.get(each.name), problems.get(each.name, ""), model.name)
+        outcome = found[each.name] if each.name in found else problems[each.name]
+        _record(run, recorded.run_id, each, outcome, model.name)
+    require_verdicts(found, problems, f"select task_id, problem, answer from reviews where run_id = '{run.id}'")
     return run.summary(**_figures(recorded, failures, found))
 
 
@@ -96,14 +99,16 @@ def failure_of(recorded: Recorded) -> Failure:
     return Failure(episode.instructions, recorded.conversation, episode.outcome, missed, parts)
 
 
-def _record(run: Run, source: str, each: Recorded, review: Review | None, problem: str, judge: str) -> None:
-    detail: dict[str, Any] = {"run": source, "episode": each.episode.episode_id, "judge": judge, "problem": problem}
-    if review is not None:
-        line = None if review.line is None else review.line.number
-        detail |= {"at_fault": review.at_fault, "reason": review.reason, "quote": review.quote, "line": line}
-    run.score_item(
-        SUITE, each.episode.task_id, trial=each.episode.trial, detail=detail, reviewed=float(review is not None)
-    )
+def _record(run: Run, source: str, each: Recorded, outcome: Review | Problem, judge: str) -> None:
+    detail: dict[str, Any] = {"run": source, "episode": each.episode.episode_id, "judge": judge}
+    if isinstance(outcome, Problem):
+        detail |= {"problem": outcome.why, "answer": outcome.answer}
+    else:
+        line = None if outcome.line is None else outcome.line.number
+        detail |= {"at_fault": outcome.at_fault, "reason": outcome.reason, "quote": outcome.quote, "line": line}
+        detail |= {"problem": "", "answer": ""}
+    reviewed = float(isinstance(outcome, Review))
+    run.score_item(SUITE, each.episode.task_id, trial=each.episode.trial, detail=detail, reviewed=reviewed)
 
 
 def _figures(recorded: RecordedEpisodes, failures: Sequence[Recorded], found: Mapping[str, Review]) -> dict[str, Any]:

@@ -137,6 +137,7 @@ COMMENTS: Mapping[str, str] = {
     "reviews.line": "Number of that line in the conversation as the reviewer read it, from 1.",
     "judge": "The model that judged.",
     "problem": "Why there is no verdict; empty with one.",
+    "reviews.answer": "The judge's last answer, if it is no verdict: at most 2,000 characters.",
     "part": "Name of the part of the reward.",
     "reward_parts.value": "Value of the part.",
     "weight": "Weight of the part; 0 for parts that decide nothing.",

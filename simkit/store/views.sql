@@ -179,12 +179,12 @@ SELECT
     i.run_id, r.name AS run, i.detail ->> 'run' AS reviewed_run, i.item AS task_id, i.trial,
     i.detail ->> 'at_fault' AS at_fault, i.detail ->> 'reason' AS reason, i.detail ->> 'quote' AS quote,
     CAST(i.detail ->> 'line' AS INTEGER) AS line, i.detail ->> 'judge' AS judge, i.detail ->> 'problem' AS problem,
-    i.detail ->> 'episode' AS episode_id
+    i.detail ->> 'answer' AS answer, i.detail ->> 'episode' AS episode_id
 FROM item_scores i
 LEFT JOIN runs r USING (run_id)
 WHERE i.suite = 'review' AND i.metric = 'reviewed'
 ORDER BY i.run_id, i.item, i.trial;
-COMMENT ON VIEW reviews IS 'Whose fault each failure was (simkit review), one row per failed episode: agent, user, tool or reward, with the reason, the quoted line of the conversation and its number from 1; at_fault is NULL without a verdict, and problem says why.';
+COMMENT ON VIEW reviews IS 'Whose fault each failure was (simkit review), one row per failed episode: agent, user, tool or reward, with the reason, the quoted line of the conversation and its number from 1; at_fault is NULL without a verdict; problem then says why, and answer is what the judge said last.';
 
 CREATE VIEW user_flags AS
 WITH flagged AS (

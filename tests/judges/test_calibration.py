@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from simkit.errors import UsageError
+from simkit.errors import ModelFault, UsageError
 from simkit.models.config import ModelConfig
 from simkit.recipes.judging.judge import judge
 from simkit.rewards.calibration import Label, Rating, calibrate, kappa, read_labels
 from simkit.rewards.criteria import Rubric
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
+from simkit.store import Store
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
 from support.planted_faults import Planted, Shop, shop_cast
@@ -151,6 +152,29 @@ async def test_two_runs_are_compared_in_both_orders(tmp_path: Path) -> None:
     one, two = (Planted(each=2, seed=seed).labels for seed in (0, 1))
     value = {(True, False): 0.0, (False, True): 1.0}
     assert [row[2] for row in rows] == [value.get((one[n] == "tool", two[n] == "tool"), 0.5) for n in range(6)]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("against", [False, True])
+async def test_answers_that_are_no_verdict_are_stored_and_the_run_fails_without_any(
+    against: bool, tmp_path: Path
+) -> None:
+    await shop(tmp_path, "one")
+    await shop(tmp_path, "two")
+    rubric = tmp_path / "r.txt"
+    rubric.write_text("sorry: The agent apologised.")
+    async with serve(Behaviour(reply=lambda body: '{"better": "both"}')) as server:
+        other: Any = {"against": "two"} if against else {"rubric": rubric}
+        with pytest.raises(ModelFault, match="no verdict on any of 6 conversations") as raised:
+            await judged(tmp_path, server.base_url, of="one", **other)
+    query = str(raised.value).partition('simkit sql "')[2].partition('"')[0]
+    why = (
+        "its `better` is none of first, neither, second"
+        if against
+        else "it has no verdict in the asked form on `sorry`"
+    )
+    found = sorted(Store(tmp_path).query(query).rows)
+    assert found == [(f"order{n:02}", 0, why, '{"better": "both"}') for n in range(6)]
 
 
 @pytest.mark.anyio

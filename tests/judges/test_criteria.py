@@ -10,7 +10,7 @@ from simkit.core.conversation import Conversation, Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage
 from simkit.errors import UsageError
 from simkit.rewards.criteria import Criterion, Rubric, Verdict
-from simkit.rewards.judge import read_json
+from simkit.rewards.judge import Unread, read_json
 from simkit.rewards.numbered import LONGEST, as_text, numbered, quoted
 
 TEXT = """
@@ -69,12 +69,13 @@ def test_verdicts_are_read_in_the_order_of_the_criteria() -> None:
 
 @pytest.mark.parametrize("broken", [None, "yes", {}, {"met": "perhaps"}, {"met": 1}, {"grade": 3}])
 def test_a_verdict_in_another_form_is_none(broken: object) -> None:
-    assert Rubric.of("a: x").verdicts({"a": broken}) is None
+    assert Rubric.of("a: x").verdicts({"a": broken}) == Unread("it has no verdict in the asked form on `a`")
 
 
 @pytest.mark.parametrize("grade", [0, 6, True, "4", None])
 def test_a_grade_outside_its_scale_is_none(grade: object) -> None:
-    assert Rubric.of("a [1-5]: x").verdicts({"a": {"grade": grade}}) is None
+    found = Rubric.of("a [1-5]: x").verdicts({"a": {"grade": grade}})
+    assert found == Unread("it has no verdict in the asked form on `a`")
 
 
 @pytest.mark.parametrize(

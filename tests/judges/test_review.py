@@ -8,11 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
+from typer.testing import CliRunner
 
+from simkit.cli.app import app
 from simkit.components.results import RecordedEpisode
 from simkit.core.conversation import Conversation
-from simkit.errors import RewardFault, UsageError
+from simkit.errors import ModelFault, NoVerdict, UsageError
 from simkit.models.base import CallKey, ChatRequest
 from simkit.models.config import ModelConfig
 from simkit.models.providers.scripted import ScriptedModel
@@ -23,6 +26,7 @@ from simkit.rewards.judge import Judge
 from simkit.rewards.reviewer import Review, Reviewer
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
+from simkit.store import Store
 from simkit.testing.behaviour import Behaviour
 from simkit.testing.server import serve
 from support.planted_faults import LABELS, Planted, Shop, shop_cast, wanted
@@ -143,8 +147,62 @@ async def test_an_invented_quote_is_no_verdict(tmp_path: Path) -> None:
         found = await reviewer.ask(failure_of(first), first.key(0))
         assert isinstance(found, Review)
         assert (found.line and found.line.number) == 1
-        with pytest.raises(RewardFault, match="gave no verdict"):
+        with pytest.raises(NoVerdict, match=r"gave no verdict.*its quote is not in the conversation") as raised:
             await reviewer.ask(failure_of(second), second.key(0))
+    assert raised.value.why == "its quote is not in the conversation"
+    assert json.loads(raised.value.answer)["quote"] == "Invented."
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ("It was the agent.", "it has no JSON object"),
+        ('{"at_fault": "nobody", "quote": "Hello!"}', "its `at_fault` is none of agent, user, tool, reward"),
+        ('{"at_fault": "agent"}', "it quotes nothing"),
+        ('{"at_fault": "agent", "quote": "Invented."}', "its quote is not in the conversation"),
+    ],
+)
+async def test_answers_that_are_no_verdict_are_stored_and_the_run_fails_without_any(
+    answer: str, why: str, tmp_path: Path
+) -> None:
+    await played(tmp_path, Planted(each=1))
+    async with serve(Behaviour(reply=lambda body: answer)) as server:
+        models = ModelConfig.of({"model": "openai/judge", "base_url": server.base_url})
+        run = Run(store=tmp_path, recipe="review", models=models)
+        with pytest.raises(ModelFault, match="no verdict on any of 3 conversations") as raised:
+            await reviewed(run)
+    assert why in str(raised.value)
+    assert (query := str(raised.value).partition('simkit sql "')[2].partition('"')[0])
+    tasks = [task.id for task in Shop(Planted(each=1)).tasks("test")]
+    assert run.store.query(query).rows == [(task, why, answer) for task in tasks]
+    rows = run.store.query("select at_fault, judge, r.status from reviews join runs r using (run_id)").rows
+    assert rows == [(None, "judge", "failed")] * 3
+
+
+def test_the_command_fails_and_says_where_the_answers_are(tmp_path: Path) -> None:
+    anyio.run(played, tmp_path, Planted(each=1))
+    args = ("review", "shop", "--model", "scripted/It was the agent.", "--store", str(tmp_path))
+    done = CliRunner().invoke(app, [*args])
+    assert done.exit_code == 1
+    assert "it has no JSON object (it answered: It was the agent.)" in " ".join(done.output.split())
+    stored = Store(tmp_path).query("select problem, answer from reviews").rows
+    assert stored == [("it has no JSON object", "It was the agent.")] * 3
+
+
+async def test_one_answer_that_is_no_verdict_is_counted_and_does_not_fail_the_run(tmp_path: Path) -> None:
+    await played(tmp_path, Planted(each=1))
+    judge = Attentive()
+    broken = iter([True] * 3)
+
+    def reply(body: Any) -> str:
+        return "No." if next(broken, False) else judge(body)
+
+    async with serve(Behaviour(reply=reply)) as server:
+        models = ModelConfig.of({"model": "openai/judge", "base_url": server.base_url})
+        run = Run(store=tmp_path, recipe="review", models=models, concurrency=1)
+        await reviewed(run)
+    rows = run.store.query("select at_fault is null, problem, answer from reviews order by at_fault nulls first").rows
+    assert rows == [(True, "it has no JSON object", "No."), (False, "", ""), (False, "", "")]
 
 
 def episode(reward: float | None, outcome: str = "user_ended") -> Recorded:
