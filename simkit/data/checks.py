@@ -6,31 +6,25 @@ trains too) and its answers are parsed back from their tokens: an answer that ch
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from simkit.data.examples import (
-    UNREAD,
-    DpoExample,
-    Example,
-    ExampleSet,
-    KtoExample,
-    SftExample,
-    example_digest,
-    prompt_digest,
-)
+from simkit.data.examples import UNREAD, Example, ExampleSet, KtoExample, SftExample, example_digest, prompt_digest
 from simkit.data.export import Format
 from simkit.data.openai_files import refused
 from simkit.data.prompt_comparison import compare_with_requests
 from simkit.data.reasoning import holds_field, reasoning_counts
-from simkit.data.rendering import Lengths
+from simkit.data.rendering import Lengths, format_to_train, rendered
 from simkit.data.rules import FINDINGS, Severity, good_answers, problems
 
 if TYPE_CHECKING:
     from simkit.local.chat import ChatFormat
     from simkit.store import Reader, Store
+
+Noticed: TypeAlias = tuple[str, int | None, str]
+"""The name of a finding, the index of its example (None: the whole set), and a detail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,41 +83,38 @@ class CheckReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON; lengths as quantiles in tokens."""
-        plain = {
-            name: getattr(self, name)
-            for name in ("kind", "examples", "tasks", "tools", "calls", "labels", "as_sent", "reasoning")
+        names = ("kind", "examples", "tasks", "tools", "calls", "labels", "as_sent", "reasoning")
+        return {
+            **{name: getattr(self, name) for name in names},
+            **({"tokens": self.lengths.to_json()} if self.lengths else {}),
+            **({"learnt": self.learnt.to_json()} if self.learnt else {}),
+            "removed": dict(self.removed),
+            **({"unread": self.unread} if self.unread else {}),
+            "ok": self.ok,
+            "findings": [asdict(finding) for finding in self.findings],
         }
-        lengths = {
-            name: value.to_json() for name, value in (("tokens", self.lengths), ("learnt", self.learnt)) if value
-        }
-        findings = [asdict(finding) for finding in self.findings]
-        unread = {"unread": self.unread} if self.unread else {}
-        return {**plain, **lengths, "removed": dict(self.removed), **unread, "ok": self.ok, "findings": findings}
 
     def to_text(self) -> str:
         """The report as text."""
-        lines = [f"{self.examples} {self.kind.upper()} examples of {self.tasks} tasks, {self.tools} tools"]
-        if self.labels is not None:
-            lines.append(f"labels: {self.labels[0]} desirable, {self.labels[1]} undesirable")
-        lines.append(f"tool calls to learn: {self.calls}")
-        if self.reasoning:
-            lines.append(f"with reasoning in their answers: {self.reasoning}")
-        if self.as_sent:
-            lines.append(f"prompts equal to the request that was sent: {self.as_sent}")
-        if self.removed:
-            lines.append("removed before: " + ", ".join(f"{n} {reason}" for reason, n in self.removed.items()))
-        if self.unread:
-            lines.append("columns that are not read: " + ", ".join(self.unread))
-        if self.kind == "sft" and self.lengths is not None and len(self.lengths.sorted) > self.examples:
-            lines.append(
-                f"rows: {len(self.lengths.sorted)}, since conversations whose later prompts show a reply otherwise, or "
-                "without its reasoning, are learned one reply at a time"
-            )
-        for name, lengths in (("tokens", self.lengths), ("tokens learnt", self.learnt)):
-            if lengths is not None:
-                lines += [f"{name}: {lengths}", *(lengths.histogram() if name == "tokens" else ())]
-        lines += [_line(finding) for finding in self.findings] or ["no problems found"]
-        return "\n".join(lines)
+        rows = len(self.lengths.sorted) if self.kind == "sft" and self.lengths else 0
+        removed = ", ".join(f"{n} {reason}" for reason, n in self.removed.items())
+        lines = [
+            f"{self.examples} {self.kind.upper()} examples of {self.tasks} tasks, {self.tools} tools",
+            f"labels: {self.labels[0]} desirable, {self.labels[1]} undesirable" if self.labels else "",
+            f"tool calls to learn: {self.calls}",
+            f"with reasoning in their answers: {self.reasoning}" if self.reasoning else "",
+            f"prompts equal to the request that was sent: {self.as_sent}" if self.as_sent else "",
+            f"removed before: {removed}" if removed else "",
+            f"columns that are not read: {', '.join(self.unread)}" if self.unread else "",
+            f"rows: {rows}, since conversations whose later prompts show a reply otherwise, or without its reasoning, "
+            "are learned one reply at a time"
+            if rows > self.examples
+            else "",
+            *((f"tokens: {self.lengths}", *self.lengths.histogram()) if self.lengths else ()),
+            f"tokens learnt: {self.learnt}" if self.learnt else "",
+            *(map(_line, self.findings) if self.findings else ("no problems found",)),
+        ]
+        return "\n".join(filter(None, lines))
 
 
 def _line(finding: Finding) -> str:
@@ -157,28 +148,25 @@ def check(
         UsageError: there is no such tokenizer, or the extra `local` is missing.
         StoreError: the store cannot be read.
     """
-    found = _Findings()
-    for index, example in enumerate(examples):
-        for name, detail in problems(example):
-            found.add(name, index, detail)
-        if format == "openai" and (reason := refused(example)) is not None:
-            found.add("refused", index, reason)
-    _repetitions(examples, found)
-    labels = _labels(examples, found)
+    found = [*_noticed(examples, format), *_repeated(examples)]
+    labels = Counter(example.label for example in examples.judged)
+    if examples and examples.kind == "kto":
+        found += _weighed(labels[True], labels[False])
     seen = None if store is None else compare_with_requests(examples, store)
-    for index, detail in () if seen is None else seen.different.items():
-        found.add("not_as_sent", index, detail)
+    if seen is not None:
+        found += [("not_as_sent", index, detail) for index, detail in seen.different.items()]
     lengths = learnt = None
     if chat is not None:
-        lengths, learnt = _rendered(examples, _format(chat), max_tokens, found)
+        lengths, learnt, more = _rendered(examples, _format(chat), max_tokens)
+        found += more
     return CheckReport(
         kind=examples.kind,
         examples=len(examples),
         tasks=len(examples.task_ids),
         tools=len({tool.name for example in examples for tool in example.tools}),
         calls=sum(len(answer.tool_calls or ()) for example in examples for answer in good_answers(example)),
-        labels=labels,
-        findings=found.all([example.place for example in examples]),
+        labels=(labels[True], labels[False]) if examples.kind == "kto" else None,
+        findings=tuple(_findings(found, examples)),
         lengths=lengths,
         learnt=learnt,
         removed=examples.removed,
@@ -198,87 +186,60 @@ def _format(chat: ChatFormat | str) -> ChatFormat:
     return ChatFormat.of(path, dict(options.template_kwargs))
 
 
-class _Findings:
-    """Collector of findings during a check."""
-
-    def __init__(self) -> None:
-        self._where: defaultdict[str, list[int]] = defaultdict(list)
-        self._details: dict[str, str] = {}
-
-    def add(self, name: str, index: int | None = None, detail: str = "") -> None:
-        """Add one; the first detail of each kind is kept."""
-        where = self._where[name]
-        if index is not None and (not where or where[-1] != index):
-            where.append(index)
-        if detail:
-            self._details.setdefault(name, detail)
-
-    def all(self, places: Sequence[str]) -> tuple[Finding, ...]:
-        """All findings, in the order of `FINDINGS`; `places` are the locations of all examples in their file."""
-        found: list[Finding] = []
-        for name, (severity, text) in FINDINGS.items():
-            if name in self._where:
-                where = tuple(self._where[name])
-                read = tuple(filter(None, (places[index] for index in where)))
-                found.append(Finding(name, severity, text, where, self._details.get(name, ""), read))
-        return tuple(found)
+def _findings(found: list[Noticed], examples: ExampleSet) -> Iterator[Finding]:
+    """The findings in the order of `FINDINGS`, each with the first detail."""
+    for name, (severity, text) in FINDINGS.items():
+        mine = [(index, detail) for kind, index, detail in found if kind == name]
+        indices = tuple(dict.fromkeys(index for index, _ in mine if index is not None))
+        places = tuple(examples[index].place for index in indices if examples[index].place)
+        if mine:
+            yield Finding(name, severity, text, indices, next((each for _, each in mine if each), ""), places)
 
 
-def _repetitions(examples: ExampleSet, found: _Findings) -> None:
+def _noticed(examples: ExampleSet, format: Format) -> Iterator[Noticed]:
+    for index, example in enumerate(examples):
+        for name, detail in problems(example):
+            yield name, index, detail
+        if format == "openai" and (reason := refused(example)) is not None:
+            yield "refused", index, reason
+
+
+def _repeated(examples: ExampleSet) -> Iterator[Noticed]:
     seen: set[bytes] = set()
     labels: dict[bytes, bool] = {}
     for index, example in enumerate(examples):
         digest = example_digest(example)
         if digest in seen:
-            found.add("duplicate", index)
+            yield "duplicate", index, ""
         seen.add(digest)
         for answer, good in _labelled(example):
             if labels.setdefault(answer, good) is not good:
-                found.add("contradiction", index)
+                yield "contradiction", index, ""
 
 
 def _labelled(example: Example) -> Iterator[tuple[bytes, bool]]:
     """Digest of every labelled answer with its prompt, and its label."""
-    match example:
-        case SftExample():
-            return
-        case KtoExample():
-            yield prompt_digest((*example.prompt, *example.completion), example.tools), example.label
-        case DpoExample():
-            yield prompt_digest((*example.prompt, *example.chosen), example.tools), True
-            yield prompt_digest((*example.prompt, *example.rejected), example.tools), False
+    if not isinstance(example, SftExample):
+        labels = (example.label,) if isinstance(example, KtoExample) else (True, False)
+        for conversation, label in zip(example.parts(), labels, strict=True):
+            yield prompt_digest(conversation, example.tools), label
 
 
-def _labels(examples: ExampleSet, found: _Findings) -> tuple[int, int] | None:
-    if examples.kind != "kto":
-        return None
-    counts = Counter(example.label for example in examples.judged)
-    good, bad = counts[True], counts[False]
-    if examples and not min(good, bad):
-        found.add("one_label")
+def _weighed(good: int, bad: int) -> Iterator[Noticed]:
+    if not good or not bad:
+        yield "one_label", None, ""
     elif max(good, bad) > 4 * min(good, bad):
-        found.add("imbalance", detail=f"{good} desirable, {bad} undesirable")
-    return good, bad
+        yield "imbalance", None, f"{good} desirable, {bad} undesirable"
 
 
-def _rendered(
-    examples: ExampleSet, chat: ChatFormat, max_tokens: int | None, found: _Findings
-) -> tuple[Lengths, Lengths]:
-    from simkit.data.rendering import format_to_train, rendered
-
+def _rendered(examples: ExampleSet, chat: ChatFormat, max_tokens: int | None) -> tuple[Lengths, Lengths, list[Noticed]]:
     chat = format_to_train(examples, chat)
-    lengths: list[int] = []
-    learnt: list[int] = []
-    reasons = chat.renders_reasoning
-    for index, example in enumerate(examples):
-        if not reasons and holds_field(example):
-            found.add("lost_reasoning", index)
-        for part in rendered(example, chat):
-            if part.problem:
-                found.add("unreadable", index, part.problem)
-                continue
-            lengths.append(part.tokens)
-            learnt.append(part.learnt)
-            if max_tokens is not None and part.tokens > max_tokens:
-                found.add("too_long", index, f"the maximum is {max_tokens} tokens")
-    return Lengths.of(lengths), Lengths.of(learnt)
+    parts = [(index, part) for index, example in enumerate(examples) for part in rendered(example, chat)]
+    whole = [(index, part) for index, part in parts if not part.problem]
+    lost = [] if chat.renders_reasoning else [index for index, example in enumerate(examples) if holds_field(example)]
+    found: list[Noticed] = [("lost_reasoning", index, "") for index in lost]
+    found += [("unreadable", index, part.problem) for index, part in parts if part.problem]
+    if max_tokens is not None:
+        said = f"the maximum is {max_tokens} tokens"
+        found += [("too_long", index, said) for index, part in whole if part.tokens > max_tokens]
+    return Lengths.of(part.tokens for _, part in whole), Lengths.of(part.learnt for _, part in whole), found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
@@ -19,9 +19,6 @@ from simkit.data.origins import UNKNOWN, ExampleOrigin, TaskContent
 from simkit.errors import UsageError
 from simkit.store.reader import Reader
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 Row: TypeAlias = Mapping[str, Any]
 
 _TOLD = ("run_id", "episode_id", "task_id", "trial", "world", "split", "agent", "model", "reward", "simkit")
@@ -32,18 +29,18 @@ MARKERS = ("ERROR:", "Error:", "FAILURE")
 
 @dataclass(frozen=True, slots=True)
 class AgentMessage:
-    """One message of the agent. `shown` messages of the conversation precede it; `prompt` is their digest.
+    """One message of the agent; `prompt` is the digest of all messages before it.
 
     `partial` is true if the model wrote another call beside those of the message, which could not be read. The message
-    then is not what the model wrote, and no example.
+    then is not what the model wrote, and no example. `shown` messages of its `RecordedConversation` precede it.
     """
 
     branch_id: str
     seq: int
     prompt: str
     message: AssistantMessage
-    shown: int
-    partial: bool = False
+    partial: bool
+    shown: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +77,10 @@ class RecordedConversation:
         """Key of a prompt: equal if the model saw the same tools and messages."""
         return f"{self.episode['toolset_id'] if self.tools else ''}/{prompt}"
 
-    def origin(self, branch_id: str, seq: int) -> ExampleOrigin:
+    def origin(self, step: AgentMessage) -> ExampleOrigin:
         """Origin of a message of its episode."""
-        known = self.episode
-        given = {name: known[name] for name in _TOLD if known[name] is not None}
-        return ExampleOrigin(**given, branch_id=branch_id, seq=seq, content=self.content)
-
-
-@dataclass(frozen=True, slots=True)
-class FailedMessage:
-    """A message of the agent on a failed branch; see `AgentMessage`."""
-
-    episode_id: str
-    branch_id: str
-    seq: int
-    prompt: str
-    message: AssistantMessage
-    partial: bool = False
+        given = {name: self.episode[name] for name in _TOLD if self.episode[name] is not None}
+        return ExampleOrigin(**given, branch_id=step.branch_id, seq=step.seq, content=self.content)
 
 
 class ConversationReader:
@@ -124,36 +108,32 @@ class ConversationReader:
         episodes = self._episodes(runs, source, condition)
         scored = [episode for episode in episodes if episode["reward"] is not None]
         removed["unscored"] += len(episodes) - len(scored)
-        ends = [str(episode["end_branch"]) for episode in scored if episode["end_branch"]]
-        rows = self._reader.rows(_PATHS, [ends])
-        lines = {name: list(group) for name, group in groupby(rows, key=lambda row: str(row["end_branch"]))}
-        tools = self._tools([str(episode["toolset_id"]) for episode in scored])
-        with_tools = self._with_tools(list(dict.fromkeys(str(episode["episode_id"]) for episode in scored)))
+        rows = self._reader.rows(_PATHS, [[episode["end_branch"] for episode in scored if episode["end_branch"]]])
+        paths = {end: list(path) for end, path in groupby(rows, key=lambda row: row["end_branch"])}
+        tools = self._tools(scored)
         contents = contents_of(self._reader, runs)
-        found: list[RecordedConversation] = []
-        for episode in scored:
-            end = str(episode["end_branch"])
-            if end in lines:
-                known = (
-                    tools.get(str(episode["toolset_id"]), ())
-                    if with_tools.get(str(episode["episode_id"]), True)
-                    else ()
-                )
-                content = contents.get((episode["run_id"], episode["task_id"]), UNKNOWN)
-                found.append(replace(self._conversation(episode, lines[end], known), content=content))
+        return [
+            self._conversation(
+                episode,
+                paths[episode["end_branch"]],
+                tools.get(episode["episode_id"], ()),
+                contents.get((episode["run_id"], episode["task_id"]), UNKNOWN),
+            )
+            for episode in scored
+            if episode["end_branch"] in paths
+        ]
+
+    def failed_messages(self, episodes: Iterable[str]) -> dict[str, list[AgentMessage]]:
+        """Messages of agents on failed branches by episode, without those of branches that ended in a fault."""
+        found: dict[str, list[AgentMessage]] = {}
+        for row in self._reader.rows(_LOST, [list(dict.fromkeys(episodes))]):
+            if (message := self._written(row)) is not None:
+                found.setdefault(row["episode_id"], []).append(message)
         return found
 
-    def failed_messages(self, episodes: Sequence[str]) -> list[FailedMessage]:
-        """Messages of agents on failed branches, without empty answers and branches that ended in a fault."""
-        found: list[FailedMessage] = []
-        for row in self._reader.rows(_LOST, [list(episodes)]):
-            message = self._message(row["message"])
-            if isinstance(message, AssistantMessage) and not says_nothing(message):
-                place = (row["episode_id"], row["branch_id"], row["seq"], row["prompt"])
-                found.append(FailedMessage(*place, message, _is_partial(message, row["flags"])))
-        return found
-
-    def _conversation(self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...]) -> RecordedConversation:
+    def _conversation(
+        self, episode: Row, rows: Sequence[Row], tools: tuple[ToolSpec, ...], content: TaskContent
+    ) -> RecordedConversation:
         seen = JsonList[Message]()
         steps: list[AgentMessage] = []
         broken = erroneous = False
@@ -162,10 +142,9 @@ class ConversationReader:
             shown = with_valid_calls(message)
             broken |= shown is not message
             erroneous |= has_error_marker(row["author"], text_of(message))
-            written = row["author"] == "agent" and row["turn"] > 0  # the world writes what is said in the opening
-            if written and isinstance(message, AssistantMessage) and not says_nothing(message):
-                partial = _is_partial(message, row["flags"])
-                steps.append(AgentMessage(row["branch_id"], row["seq"], row["prompt"], message, len(seen), partial))
+            in_turn = row["author"] == "agent" and row["turn"] > 0  # the world writes what is said in the opening
+            if in_turn and (step := self._written(row, len(seen))) is not None:
+                steps.append(step)
             seen = and_send(seen, shown)
         return RecordedConversation(
             episode=episode,
@@ -174,7 +153,16 @@ class ConversationReader:
             tools=tools,
             broken_calls=broken,
             erroneous=erroneous,
+            content=content,
         )
+
+    def _written(self, row: Row, shown: int = 0) -> AgentMessage | None:
+        """What the agent's model wrote; None if it is empty."""
+        message = self._message(row["message"])
+        if not isinstance(message, AssistantMessage) or says_nothing(message):
+            return None
+        partial = bool(message.tool_calls) and any(flag.partition(":")[0] == UNPARSED for flag in row["flags"])
+        return AgentMessage(row["branch_id"], row["seq"], row["prompt"], message, partial, shown)
 
     def _message(self, text: str) -> Message:
         known = self._messages.get(text)
@@ -182,7 +170,7 @@ class ConversationReader:
             known = self._messages[text] = parse_message(orjson.loads(text))
         return known
 
-    def _episodes(self, runs: Sequence[str], source: Literal["golden", "episodes"], condition: str) -> list[Row]:
+    def _episodes(self, runs: Sequence[str], source: Literal["golden", "episodes"], condition: str) -> Sequence[Row]:
         golden = source == "golden"
         query = _EPISODES.format(
             end="end_branch" if golden else "final_branch_id",
@@ -192,20 +180,25 @@ class ConversationReader:
         )
         try:
             reader = self._reader if condition == "true" else self._whole
-            return list(reader.rows(query, {"runs": list(runs)}))
+            return reader.rows(query, {"runs": list(runs)})
         except UsageError as error:
             raise UsageError(
                 f"episodes cannot be selected by {condition!r}: {error}; `from episode_facts` lists the columns"
             ) from error
 
-    def _tools(self, toolsets: Iterable[str]) -> dict[str, tuple[ToolSpec, ...]]:
-        rows = self._reader.rows(_TOOLSETS, [list(dict.fromkeys(toolsets))])
-        return {row["toolset_id"]: _specs(orjson.loads(row["tools"])) for row in rows}
-
-    def _with_tools(self, episodes: Sequence[str]) -> dict[str, bool]:
-        """Whether the agent's requests contained tools, by episode; agents without a model are missing."""
-        rows = self._reader.rows(_WITH_TOOLS, [list(episodes)])
-        return {row["episode_id"]: bool(row["with_tools"]) for row in rows}
+    def _tools(self, episodes: Sequence[Row]) -> dict[str, tuple[ToolSpec, ...]]:
+        """The tools of episodes in whose requests they were."""
+        toolsets = {
+            row["toolset_id"]: tuple(ToolSpec.model_validate(tool) for tool in orjson.loads(row["tools"]))
+            for row in self._reader.rows(_TOOLSETS, [list({episode["toolset_id"] for episode in episodes})])
+        }
+        asked = list({episode["episode_id"] for episode in episodes})
+        without = {row["episode_id"] for row in self._reader.rows(_WITHOUT_TOOLS, [asked])}
+        return {
+            episode["episode_id"]: toolsets.get(episode["toolset_id"], ())
+            for episode in episodes
+            if episode["episode_id"] not in without
+        }
 
 
 def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], TaskContent]:
@@ -221,19 +214,11 @@ def contents_of(reader: Reader, runs: Sequence[str]) -> dict[tuple[str, str], Ta
     }
 
 
-def _specs(tools: Sequence[Any]) -> tuple[ToolSpec, ...]:
-    return tuple(ToolSpec.model_validate(tool) for tool in tools)
-
-
 def _trimmed(rows: Sequence[Row]) -> Sequence[Row]:
     """Rows that the agent's model sees, without trailing user messages, which have no answer."""
     kept = [row for row in rows if row["author"] not in HIDDEN_FROM_AGENT]
     last = max((place for place, row in enumerate(kept) if row["role"] != "user"), default=-1)
     return kept[: last + 1]
-
-
-def _is_partial(message: AssistantMessage, flags: Sequence[str]) -> bool:
-    return bool(message.tool_calls) and any(flag.partition(":")[0] == UNPARSED for flag in flags)
 
 
 def has_error_marker(author: str, text: str) -> bool:
@@ -284,12 +269,12 @@ _TOOLSETS = (
     "SELECT toolset_id, tools FROM toolsets SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS toolset_id) USING (toolset_id)"
 )
 
-_WITH_TOOLS = """
-SELECT
-    c.episode_id,
-    bool_or(coalesce(json_array_length(c.request -> 'tools'), 0) > 0 OR (c.request ->> '$.digest.tools') <> '')
-        AS with_tools
-FROM model_calls c SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS episode_id) USING (episode_id)
+_WITHOUT_TOOLS = """
+SELECT c.episode_id FROM model_calls c SEMI JOIN (SELECT unnest(?::VARCHAR[]) AS episode_id) USING (episode_id)
 WHERE c.role = 'agent' AND c.step = 0 AND c.attempt = 0
 GROUP BY ALL
+HAVING NOT coalesce(
+    bool_or(coalesce(json_array_length(c.request -> 'tools'), 0) > 0 OR (c.request ->> '$.digest.tools') <> ''), false
+)
 """
+"""Episodes whose agent asked a model without tools; agents without a model are missing."""

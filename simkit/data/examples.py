@@ -6,19 +6,18 @@ an agent's model (`simkit.components.model_view`); `row()` gives the columns tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, ClassVar, Literal, Self, TypeAlias, overload
 
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolSpec
 from simkit.data.origins import NOWHERE, ExampleOrigin
 from simkit.errors import UsageError
 
 Kind: TypeAlias = Literal["sft", "kto", "dpo"]
-Removed: TypeAlias = Mapping[str, int]
-
+Messages: TypeAlias = tuple[Message, ...]
 
 UNREAD = "unread_column"
 """Notice about a column of a file that is not read."""
@@ -33,111 +32,101 @@ class _Example:
     changed. None of them is part of the value.
     """
 
+    kind: ClassVar[Kind]
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "completion")
+
     tools: tuple[ToolSpec, ...] = ()
     origin: ExampleOrigin = NOWHERE
     place: str = field(default="", compare=False)
     noticed: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
-    recorded: _Example | None = field(default=None, compare=False, repr=False)
+    recorded: Example | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
         messages = sum(map(len, self.parts()))
         task = f" of {self.task_id}" if self.task_id else ""
         return f"<{type(self).__name__}{task}: {messages} messages, {len(self.tools)} tools>"
 
-    def parts(self) -> tuple[tuple[Message, ...], ...]:
-        """The conversations of this example, each from its first message to its last."""
-        return ()
+    def divided(self) -> tuple[Messages, ...]:
+        """The messages of the prompt, and those of each answer that a training reinforces or discourages."""
+        return tuple(getattr(self, name) for name in self.columns)
 
-    @property
-    def run_id(self) -> str:
-        """Id of its run."""
-        return self.origin.run_id
+    def with_messages(self, *divided: Messages) -> Self:
+        """The example with another prompt and other answers, in the order of `divided`."""
+        return replace(self, **dict(zip(self.columns, divided, strict=True)))
+
+    def parts(self) -> tuple[Messages, ...]:
+        """The conversations of this example, each from its first message to its last."""
+        prompt, *answers = self.divided()
+        return tuple((*prompt, *answer) for answer in answers)
+
+    def row(self) -> dict[str, Any]:
+        """The columns for TRL: messages and tools in the OpenAI form; None instead of no tools, as templates expect."""
+        columns = zip(self.columns, self.divided(), strict=True)
+        return {**{name: _wire(messages) for name, messages in columns}, **self._label(), "tools": self._tools()}
+
+    def _label(self) -> dict[str, bool]:
+        return {}
+
+    def _tools(self) -> list[dict[str, Any]] | None:
+        return [tool.to_openai() for tool in self.tools] or None
 
     @property
     def task_id(self) -> str:
         """Id of its task."""
         return self.origin.task_id
 
-    @property
-    def trial(self) -> int:
-        """Number of its trial."""
-        return self.origin.trial
-
-    def tool_rows(self) -> list[dict[str, Any]] | None:
-        """The tools in the OpenAI form; None instead of an empty list, as chat templates expect."""
-        return [tool.to_openai() for tool in self.tools] or None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SftExample(_Example):
     """A conversation to imitate (SFT).
 
-    A trainer learns every assistant message from index `context` on; earlier messages are only context.
+    A trainer learns every assistant message from index `context` on; earlier messages are only context. Without any,
+    the columns are `messages` and `tools`.
     """
 
-    messages: tuple[Message, ...]
+    kind: ClassVar[Kind] = "sft"
+    messages: Messages
     context: int = 0
 
-    def row(self) -> dict[str, Any]:
-        """The columns `messages` and `tools`, or `prompt`, `completion` and `tools` when there is a context."""
-        wire = _wire(self.messages)
-        if self.context:
-            return {"prompt": wire[: self.context], "completion": wire[self.context :], "tools": self.tool_rows()}
-        return {"messages": wire, "tools": self.tool_rows()}
+    def divided(self) -> tuple[Messages, ...]:
+        """The context, and the messages with the answers to learn."""
+        return self.messages[: self.context], self.messages[self.context :]
 
-    def parts(self) -> tuple[tuple[Message, ...], ...]:
-        """The conversations of this example, each from its first message to its last."""
-        return (self.messages,)
+    def with_messages(self, *divided: Messages) -> Self:
+        """The example with another context and other messages after it; without a context it has none afterwards."""
+        prompt, learned = divided
+        return replace(self, messages=(*prompt, *learned), context=len(prompt) if self.context else 0)
+
+    def row(self) -> dict[str, Any]:
+        """The columns for TRL; see `_Example.row`."""
+        return _Example.row(self) if self.context else {"messages": _wire(self.messages), "tools": self._tools()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class KtoExample(_Example):
     """An answer to a prompt that is desirable (`label`) or not (KTO)."""
 
-    prompt: tuple[Message, ...]
-    completion: tuple[Message, ...]
+    kind: ClassVar[Kind] = "kto"
+    prompt: Messages
+    completion: Messages
     label: bool
 
-    def row(self) -> dict[str, Any]:
-        """The columns `prompt`, `completion`, `label` and `tools`."""
-        prompt, completion = _wire(self.prompt), _wire(self.completion)
-        return {"prompt": prompt, "completion": completion, "label": self.label, "tools": self.tool_rows()}
-
-    def parts(self) -> tuple[tuple[Message, ...], ...]:
-        """The conversations of this example, each from its first message to its last."""
-        return ((*self.prompt, *self.completion),)
+    def _label(self) -> dict[str, bool]:
+        return {"label": self.label}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DpoExample(_Example):
     """A preferred and a rejected answer to one prompt (DPO)."""
 
-    prompt: tuple[Message, ...]
-    chosen: tuple[Message, ...]
-    rejected: tuple[Message, ...]
-
-    def row(self) -> dict[str, Any]:
-        """The columns `prompt`, `chosen`, `rejected` and `tools`."""
-        answers = {"chosen": _wire(self.chosen), "rejected": _wire(self.rejected)}
-        return {"prompt": _wire(self.prompt), **answers, "tools": self.tool_rows()}
-
-    def parts(self) -> tuple[tuple[Message, ...], ...]:
-        """The conversations of this example, each from its first message to its last."""
-        return ((*self.prompt, *self.chosen), (*self.prompt, *self.rejected))
+    kind: ClassVar[Kind] = "dpo"
+    columns: ClassVar[tuple[str, ...]] = ("prompt", "chosen", "rejected")
+    prompt: Messages
+    chosen: Messages
+    rejected: Messages
 
 
 Example: TypeAlias = SftExample | KtoExample | DpoExample
-
-
-def kind_of(example: Example) -> Kind:
-    """The kind of training an example is for."""
-    match example:
-        case SftExample():
-            return "sft"
-        case KtoExample():
-            return "kto"
-        case DpoExample():
-            return "dpo"
 
 
 @dataclass(frozen=True)
@@ -150,13 +139,13 @@ class ExampleSet(Sequence[Example]):
 
     kind: Kind
     examples: tuple[Example, ...]
-    removed: Removed = field(default_factory=dict[str, int])
+    removed: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def __post_init__(self) -> None:
         for place, example in enumerate(self.examples):
-            if kind_of(example) != self.kind:
+            if example.kind != self.kind:
                 raise UsageError(
-                    f"example {place} of a {self.kind} set is for {kind_of(example)}; make one set for each kind"
+                    f"example {place} of a {self.kind} set is for {example.kind}; make one set for each kind"
                 )
 
     def __repr__(self) -> str:
@@ -172,9 +161,6 @@ class ExampleSet(Sequence[Example]):
     def __getitem__(self, index: slice) -> tuple[Example, ...]: ...
     def __getitem__(self, index: int | slice) -> Example | tuple[Example, ...]:
         return self.examples[index]
-
-    def __iter__(self) -> Iterator[Example]:
-        return iter(self.examples)
 
     @property
     def demonstrations(self) -> tuple[SftExample, ...]:
@@ -202,6 +188,11 @@ class ExampleSet(Sequence[Example]):
         removed = {**self.removed, reason: self.removed.get(reason, 0) + gone} if gone else self.removed
         return replace(self, examples=tuple(examples), removed=removed)
 
+    def distinct(self) -> ExampleSet:
+        """The set without repetitions of the same training data, which are counted as removed for `duplicates`."""
+        first = {example_digest(example): example for example in reversed(self.examples)}
+        return self.keeping([*first.values()][::-1], "duplicates")
+
     def to_dataset(self) -> Any:
         """The set as a `datasets.Dataset` for TRL's trainers; see `simkit.data.export`."""
         from simkit.data.export import dataset_of
@@ -211,18 +202,15 @@ class ExampleSet(Sequence[Example]):
 
 def with_system(examples: ExampleSet, prompt: str) -> ExampleSet:
     """The set with a system prompt added to every conversation that lacks one."""
-    return replace(examples, examples=tuple(_with_system(example, SystemMessage.of(prompt)) for example in examples))
+    message = SystemMessage.of(prompt)
+    return replace(examples, examples=tuple(_with_system(example, message) for example in examples))
 
 
-def _with_system(example: Example, prompt: SystemMessage) -> Example:
+def _with_system(example: Example, system: SystemMessage) -> Example:
     if isinstance(next(iter(example.parts()[0]), None), SystemMessage):
         return example
-    match example:
-        case SftExample():
-            context = example.context + 1 if example.context else 0
-            return replace(example, messages=(prompt, *example.messages), context=context)
-        case KtoExample() | DpoExample():
-            return replace(example, prompt=(prompt, *example.prompt))
+    prompt, *answers = example.divided()
+    return example.with_messages((system, *prompt), *answers)
 
 
 def _wire(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -245,11 +233,5 @@ def prompt_digest(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> byt
 def example_digest(example: Example) -> bytes:
     """Digest of an example (16 bytes): equal for equal training data, whatever its origin."""
     parts = b"".join(prompt_digest(part, example.tools) for part in example.parts())
-    match example:
-        case SftExample():
-            extra = b"%d" % example.context
-        case KtoExample():
-            extra = b"%d %d" % (len(example.prompt), example.label)
-        case DpoExample():
-            extra = b"%d" % len(example.prompt)
-    return blake2b(parts + extra, digest_size=16).digest()
+    label = b" %d" % example.label if isinstance(example, KtoExample) else b""
+    return blake2b(parts + b"%d" % len(example.divided()[0]) + label, digest_size=16).digest()

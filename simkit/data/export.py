@@ -22,12 +22,12 @@ from typing import Any, Literal, TypeAlias
 import duckdb
 import orjson
 
-from simkit.core.messages import AssistantMessage, ToolCall
-from simkit.data.examples import Example, ExampleSet, Kind, SftExample
+from simkit.core.messages import AssistantMessage, ToolCall, parse_call
+from simkit.data.examples import DpoExample, Example, ExampleSet, Kind, SftExample
 from simkit.data.origins import NOWHERE, origin_file, origin_line
 from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.selection import Selection, select
-from simkit.errors import InvalidArguments, StoreError, UsageError
+from simkit.errors import StoreError, UsageError
 from simkit.plugins.extras import require
 from simkit.store.files import scratch_folder
 from simkit.store.store import Store
@@ -71,7 +71,7 @@ def write(examples: ExampleSet, path: Path | str, columns: ColumnOptions | None 
 
 def _rows(examples: ExampleSet, columns: ColumnOptions = PLAIN) -> Iterator[dict[str, Any]]:
     """The rows of a set, which all have the same columns."""
-    split = examples.kind == "sft" and "prompt" in _lists(examples)
+    split = _messages_of(examples) == SftExample.columns
     return (row_of(_split(example) if split else example, columns) for example in examples)
 
 
@@ -83,16 +83,12 @@ def _split(example: Example) -> Example:
     return replace(example, context=next(answers, len(example.messages)))
 
 
-def _lists(examples: ExampleSet) -> tuple[str, ...]:
+def _messages_of(examples: ExampleSet) -> tuple[str, ...]:
     """The columns of messages in the rows of a set."""
-    match examples.kind:
-        case "sft":
-            split = any(example.context for example in examples.demonstrations)
-            return ("prompt", "completion") if split else ("messages",)
-        case "kto":
-            return ("prompt", "completion")
-        case "dpo":
-            return ("prompt", "chosen", "rejected")
+    if examples.kind == "dpo":
+        return DpoExample.columns
+    whole = examples.kind == "sft" and not any(example.context for example in examples.demonstrations)
+    return ("messages",) if whole else SftExample.columns
 
 
 def write_lines(rows: Iterable[dict[str, Any]], path: Path) -> None:
@@ -114,14 +110,12 @@ def check_place(path: Path, endings: tuple[str, ...] = (".jsonl", ".parquet")) -
         UsageError: another file extension, or a folder that does not exist.
     """
     if path.suffix not in endings:
-        known = " or ".join(endings)
-        raise UsageError(f"{path} has the extension {path.suffix!r}; name a file that ends in {known}")
+        raise UsageError(f"{path} has the extension {path.suffix!r}; name a file that ends in {' or '.join(endings)}")
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist; create it, or write {path.name} elsewhere")
     try:
-        path.lstat()
-    except FileNotFoundError:
-        return
+        with suppress(FileNotFoundError):
+            path.lstat()
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}; name another file") from error
 
@@ -151,26 +145,11 @@ def replacing(path: Path) -> Generator[Path]:
 def row_of(example: Example, columns: ColumnOptions = PLAIN) -> dict[str, Any]:
     """Columns of an example, as JSON values."""
     row = example.row()
-    if columns.arguments == "object":
-        row = {name: _with_objects(value) if name in MESSAGES else value for name, value in row.items()}
+    for message in (each for name in MESSAGES & row.keys() for each in row[name] if columns.arguments == "object"):
+        for call in message.get("tool_calls") or ():
+            arguments = parse_call(ToolCall.model_validate(call))
+            call["function"]["arguments"] = call["function"]["arguments"] if arguments is None else arguments
     return {**row, "origin": example.origin.to_json()} if columns.origin else row
-
-
-def _with_objects(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {**message, "tool_calls": [_with_object(call) for call in message["tool_calls"]]}
-        if message.get("tool_calls")
-        else message
-        for message in messages
-    ]
-
-
-def _with_object(call: dict[str, Any]) -> dict[str, Any]:
-    try:
-        arguments = ToolCall.model_validate(call).parse_arguments()
-    except InvalidArguments:
-        return call
-    return {**call, "function": {**call["function"], "arguments": arguments}}
 
 
 def dataset_of(examples: ExampleSet) -> Any:
@@ -186,7 +165,7 @@ def dataset_of(examples: ExampleSet) -> Any:
             "pip install 'datasets>=4.7'"
         )
     rows = list(_rows(examples))
-    names = tuple(dict.fromkeys(name for row in rows for name in row)) or (*_lists(examples), "tools")
+    names = [*rows[0]] if rows else [*_messages_of(examples), "tools"]
     of_json = datasets.List(datasets.Json())
     features = {name: datasets.Value("bool") if name == "label" else of_json for name in names}
     columns = {name: [row.get(name) for row in rows] for name in names}
@@ -208,7 +187,7 @@ def _line(row: dict[str, Any]) -> bytes:
 
 def _write_parquet(examples: ExampleSet, out: Path, columns: ColumnOptions) -> None:
     """Write JSON lines first, which DuckDB reads with the given column types."""
-    types = dict.fromkeys((*_lists(examples), "tools"), "JSON[]")
+    types = dict.fromkeys((*_messages_of(examples), "tools"), "JSON[]")
     types |= {"label": "BOOLEAN"} if examples.kind == "kto" else {}
     types |= {"origin": "JSON"} if columns.origin else {}
     named = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
@@ -292,18 +271,15 @@ def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: boo
         UsageError: the format does not support this kind (KTO for OpenAI), or the examples exceed its limits.
         StoreError: the file cannot be written.
     """
-    match format:
-        case "trl":
-            write(examples, out, ColumnOptions(origin))
-        case "raw":
-            write(examples, out, ColumnOptions(origin, "text"))
-        case "openai":
-            from simkit.data.openai_files import accepted, openai_rows
+    if format != "openai":
+        write(examples, out, ColumnOptions(origin, "object" if format == "trl" else "text"))
+    else:
+        from simkit.data.openai_files import accepted, openai_rows
 
-            examples = accepted(examples)
-            rows = list(openai_rows(examples))
-            write_lines(rows, out)
-            _write_origins(examples if origin else (), rows, origin_file(out))
+        examples = accepted(examples)
+        rows = list(openai_rows(examples))
+        write_lines(rows, out)
+        _write_origins(examples if origin else (), rows, origin_file(out))
     held, left_out = reasoning_counts(examples)
     lost = sum(map(holds_field, examples)) if format == "openai" else 0
     return ExportResult(out, examples.kind, len(examples), examples.removed, held - lost, left_out + lost)

@@ -8,20 +8,26 @@ the contents of tasks are compared, their instructions and goals; an id counts o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from simkit.components.world import WORLD, World
 from simkit.core.tasks import Task
 from simkit.data.conversations import contents_of
 from simkit.data.examples import Example, ExampleSet
-from simkit.data.origins import TaskContent
+from simkit.data.origins import UNKNOWN, ExampleOrigin, TaskContent
 from simkit.errors import UsageError
 from simkit.plugins.loading import load
 from simkit.store import Reader, Store
 
 By: TypeAlias = Literal["id", "instructions", "goals"]
+Match: TypeAlias = tuple[str, By]
+"""The id of a held-out task, and what another task shares with it."""
+
+CLEAN: Match = ("", "id")
+"""The task is known, and is not held out."""
 
 _SHOWN = 5
 
@@ -47,14 +53,12 @@ class HeldOut:
     Attributes:
         name: their name in messages, e.g. `toolwoz:test`.
         world: the name of their world.
-        ids: their ids.
         contents: their contents by id.
         home: their world, in which tasks are looked up that no store contains.
     """
 
     name: str
     world: str
-    ids: frozenset[str]
     contents: Mapping[str, TaskContent]
     home: World | None = field(default=None, compare=False)
 
@@ -68,7 +72,7 @@ class HeldOut:
         if not tasks:
             raise UsageError(f"{name}: there are no tasks, so a check would prove nothing; name a split that has tasks")
         contents = {task.id: TaskContent.of_task(task) for task in tasks}
-        return cls(name, tasks[0].world, frozenset(contents), contents, home)
+        return cls(name, tasks[0].world, contents, home)
 
     @classmethod
     def read(cls, spec: str) -> HeldOut:
@@ -78,11 +82,35 @@ class HeldOut:
             UsageError: the world or split does not exist, or no split is named.
             DataMissing, DataCorrupt: the world's data cannot be read.
         """
-        world_name, found, split = spec.rpartition(":")
-        if not found or not world_name or not split:
+        world_name, _, split = spec.rpartition(":")
+        if not world_name or not split:
             raise UsageError(f"`{spec}` does not name held-out tasks; write WORLD:SPLIT, e.g. toolwoz:test")
         world = load(WORLD, world_name)
         return cls.of(list(world.tasks(world.check_split(split))), spec, world)
+
+    def match(self, task: ExampleOrigin, content: TaskContent | None) -> Match | None:
+        """The held-out task that a task is: `CLEAN` if it is none, None if that is unknown.
+
+        The content of the task decides; its id does only if the content is unknown or empty.
+        """
+        named = task.world in ("", self.world) and task.task_id in self.contents
+        own = self.contents[task.task_id] if named else None
+        if named and (not content or not own or own.shares(content)):
+            return task.task_id, "id"
+        if not content:
+            return None if content is None else CLEAN
+        keys = (TaskContent(content.instructions), TaskContent("", content.goals))
+        return next((self._named[key] for key in keys if key in self._named), CLEAN)
+
+    @cached_property
+    def _named(self) -> dict[TaskContent, Match]:
+        """The tasks by their instructions and by their goals."""
+        found: dict[TaskContent, Match] = {}
+        for name, content in self.contents.items():
+            found[TaskContent(content.instructions)] = (name, "instructions")
+            found[TaskContent("", content.goals)] = (name, "goals")
+        found.pop(UNKNOWN, None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +130,11 @@ class Contamination:
     def __str__(self) -> str:
         if self.clean:
             return f"none of the {self.examples} examples is of {self.held_out} (ids, instructions and goals compared)"
-        said: list[str] = []
-        if self.overlaps:
-            several = sum(overlap.examples for overlap in self.overlaps)
-            named = "; ".join(map(str, self.overlaps[:_SHOWN])) + ("; ..." if len(self.overlaps) > _SHOWN else "")
-            said.append(f"{several} of {self.examples} examples are of {self.held_out}: {named}")
-        if self.unknown:
-            said.append(
-                f"the tasks of {self.unknown} of {self.examples} examples are unknown, so they cannot be checked"
-            )
-        return ". ".join(said)
+        several = sum(overlap.examples for overlap in self.overlaps)
+        named = "; ".join(map(str, self.overlaps[:_SHOWN])) + ("; ..." if len(self.overlaps) > _SHOWN else "")
+        found = f"{several} of {self.examples} examples are of {self.held_out}: {named}"
+        lost = f"the tasks of {self.unknown} of {self.examples} examples are unknown, so they cannot be checked"
+        return ". ".join([*([found] if self.overlaps else ()), *([lost] if self.unknown else ())])
 
 
 def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> Contamination:
@@ -121,9 +144,9 @@ def contamination(examples: ExampleSet, held_out: HeldOut, store: Store | Reader
         StoreIncomplete: lines of the runs of the examples could not be read.
         StoreError, DataMissing, DataCorrupt: the tasks cannot be read.
     """
-    matches = _matches(examples, held_out, store)
     overlaps: Counter[tuple[str, str, By]] = Counter()
     unknown = 0
+    matches = _matches(examples, held_out, store)
     for source, several in Counter(map(_source, examples)).items():
         same = matches[source]
         if same is None:
@@ -144,17 +167,15 @@ def assert_clean_of(
     """
     held = held_out if isinstance(held_out, HeldOut) else HeldOut.of(held_out)
     found = contamination(examples, held, store)
-    if not found.clean:
-        raise UsageError(f"these examples must not be trained on: {found}. {_advice(found, held)}")
-
-
-def _advice(found: Contamination, held: HeldOut) -> str:
-    if found.overlaps:
-        return "Remove them (--drop-held-out, or simkit.data.held_out.without_held_out), or harvest from another split"
-    return (
-        f"Export from runs on the world `{held.world}` or of this store, without --no-origin; files of older versions "
-        "do not contain the contents of their tasks"
+    if found.clean:
+        return
+    advice = (
+        "Remove them (--drop-held-out, or simkit.data.held_out.without_held_out), or harvest from another split"
+        if found.overlaps
+        else f"Export from runs on the world `{held.world}` or of this store, without --no-origin; files of older "
+        "versions do not contain the contents of their tasks"
     )
+    raise UsageError(f"these examples must not be trained on: {found}. {advice}")
 
 
 def without_held_out(examples: ExampleSet, held_out: HeldOut, store: Store | Reader | None = None) -> ExampleSet:
@@ -170,88 +191,20 @@ def without_held_out(examples: ExampleSet, held_out: HeldOut, store: Store | Rea
     return examples.keeping(kept, "held_out")
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+def _source(example: Example) -> ExampleOrigin:
     """The task of an example, as far as the example identifies it."""
-
-    run_id: str
-    world: str
-    task_id: str
-    content: TaskContent
-
-
-def _source(example: Example) -> _Source:
     origin = example.origin
-    return _Source(origin.run_id, origin.world, origin.task_id, origin.content)
+    return ExampleOrigin(run_id=origin.run_id, world=origin.world, task_id=origin.task_id, content=origin.content)
 
 
-Match: TypeAlias = tuple[str, By]
-CLEAN: Match = ("", "id")
-"""The task is known, and is not held out."""
+def _matches(examples: ExampleSet, held: HeldOut, store: Store | Reader | None) -> dict[ExampleOrigin, Match | None]:
+    """The held-out task that each source is; see `HeldOut.match`.
 
-
-def _matches(examples: ExampleSet, held: HeldOut, store: Store | Reader | None) -> dict[_Source, Match | None]:
-    """The held-out task that each source is; None if it is unknown.
-
-    The content of the task decides; the id does only if the content is unknown or empty.
+    Its content is that of the example, else of the run in the store, else of the held-out world. Worlds with different
+    options give different tasks the same names, so a task of a run that is not in the store is looked up only in a
+    world whose tasks do not vary.
     """
     sources = dict.fromkeys(map(_source, examples))
-    known = _contents(sources, held, store)
-    index = _HeldOutIndex.of(held)
-    found: dict[_Source, Match | None] = {}
-    for source in sources:
-        content = known.get(source)
-        named = index.of_id(source.world, source.task_id)
-        if content:
-            found[source] = _by_content(index, named, content)
-        else:
-            found[source] = named or (None if content is None else CLEAN)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _HeldOutIndex:
-    """Held-out tasks by content and by id."""
-
-    held: HeldOut
-    instructions: Mapping[str, str]
-    goals: Mapping[str, str]
-
-    @classmethod
-    def of(cls, held: HeldOut) -> _HeldOutIndex:
-        contents = held.contents.items()
-        return cls(
-            held,
-            {content.instructions: name for name, content in contents if content.instructions},
-            {content.goals: name for name, content in contents if content.goals},
-        )
-
-    def of_id(self, world: str, task_id: str) -> tuple[str, By] | None:
-        return (task_id, "id") if world in ("", self.held.world) and task_id in self.held.ids else None
-
-    def of_content(self, content: TaskContent | None) -> tuple[str, By] | None:
-        if content is None:
-            return None
-        if content.instructions in self.instructions:
-            return self.instructions[content.instructions], "instructions"
-        return (self.goals[content.goals], "goals") if content.goals in self.goals else None
-
-
-def _by_content(index: _HeldOutIndex, named: Match | None, content: TaskContent) -> Match:
-    """The held-out task with this content; the one with the example's id if several have it."""
-    if named is not None:
-        own = index.held.contents[named[0]]
-        if not own or own.shares(content):
-            return named
-    return index.of_content(content) or CLEAN
-
-
-def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader | None) -> dict[_Source, TaskContent]:
-    """Contents of the tasks of examples: from the example, else the run in the store, else the held-out world.
-
-    Worlds with different options give different tasks the same names, so a task of a run that is not in the store is
-    looked up only in a world whose tasks do not vary.
-    """
     found = {source: source.content for source in sources if source.content}
     missing = [source for source in sources if source.task_id and source not in found]
     runs = sorted({source.run_id for source in missing if source.run_id})
@@ -260,12 +213,11 @@ def _contents(sources: Iterable[_Source], held: HeldOut, store: Store | Reader |
             reader.require_complete(runs, "a check for held-out tasks")
             stored = contents_of(reader, runs)
         found |= {s: stored[s.run_id, s.task_id] for s in missing if (s.run_id, s.task_id) in stored}
-    home = held.home
-    if home is None:
-        return found
-    asked = [s for s in missing if s not in found and s.world == held.world and not (s.run_id and home.tasks_vary)]
-    at_home = _at_home(home, {source.task_id for source in asked})
-    return found | {source: at_home[source.task_id] for source in asked if source.task_id in at_home}
+    if (home := held.home) is not None:
+        asked = [s for s in missing if s not in found and s.world == held.world and not (s.run_id and home.tasks_vary)]
+        at_home = _at_home(home, {source.task_id for source in asked})
+        found |= {source: at_home[source.task_id] for source in asked if source.task_id in at_home}
+    return {source: held.match(source, found.get(source)) for source in sources}
 
 
 def _at_home(home: World, names: set[str]) -> dict[str, TaskContent]:

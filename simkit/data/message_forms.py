@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from simkit.core.messages import Message, ToolSpec, parse_message
 from simkit.core.reasoning import FIELD, split_reasoning
 from simkit.core.text_calls import marked_calls
-from simkit.data.row_files import as_object, parsed
+from simkit.data.row_files import as_list, as_object, unpacked
 from simkit.errors import DataCorrupt
 
 Row = Mapping[str, Any]
@@ -33,8 +36,6 @@ _CALLING = ("function_call", "tool_call")
 _RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
 _ALL_RESPONSES = re.compile(r"\s*(?:<tool_response>(?:(?!</?tool_response>).)*</tool_response>\s*)+", re.DOTALL)
 """Results in text, as in the notation of Hermes: each between marks."""
-
-_RESPONSE_FIELDS = frozenset({"content", "name", "tool_call_id"})
 
 TEXT_CALLS = "text_calls"
 """The finding that calls written as text were read."""
@@ -69,21 +70,17 @@ class MessageReader:
         """Messages of a column, and for each whether it is learned (None: the row does not say).
 
         Raises:
-            DataCorrupt: the column holds no messages, or a message has a weight other than 0 and 1.
-            pydantic.ValidationError: a message has an unknown role, or a field of the wrong type.
+            DataCorrupt: the column holds no messages, or a message has a weight other than 0 and 1, an unknown role, or
+                a field of the wrong type.
         """
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = parsed(value, f"`{column}` of {self.place}")[0]
-        if isinstance(value, str):
-            raise DataCorrupt(
-                f"{self.place}: `{column}` is text; write a list of messages like "
-                '[{"role": "user", "content": "..."}]'
-            )
+        value = unpacked(value, f"`{column}` of {self.place}", "[")
         if isinstance(value, Mapping):
             value = [value]
         if not isinstance(value, list | tuple):
-            raise DataCorrupt(f"{self.place}: `{column}` is missing or not a list of messages")
-        given = [self._plain(each) for each in unpacked(cast("Sequence[Any]", value), self.place)]
+            what = "text" if isinstance(value, str) else "missing or not a list of messages"
+            expected = 'write a list of messages like [{"role": "user", "content": "..."}]'
+            raise DataCorrupt(f"{self.place}: `{column}` is {what}; {expected}")
+        given = [self._plain(each) for each in _items(cast("Sequence[Any]", value), self.place)]
         found: list[tuple[Message, bool | None]] = []
         for message, after in zip_longest(given, given[1:]):
             followed = bool(self.tools) if after is None else after["role"] == "tool" or _responses(after)
@@ -96,7 +93,6 @@ class MessageReader:
         if not isinstance(given, Mapping):
             raise DataCorrupt(f"{self.place}: a message is {given!r:.60}; it must be an object with role and content")
         message = _without_nulls(cast("Row", given))
-        message.setdefault("role", "")
         if message["role"] == "assistant":
             _gather_reasoning(message)
         return message
@@ -132,41 +128,32 @@ class MessageReader:
         if (legacy := message.pop("function_call", None)) is not None:
             message["tool_calls"] = [legacy]
         if role in _CALLING:
-            message |= {"role": "assistant", "tool_calls": _as_list(_object(message.get("content"), self.place))}
-            message["content"] = None
+            message |= {"role": "assistant", "tool_calls": message.get("content") or [None], "content": None}
         if "content" in message:
             message["content"] = _content(message["content"], role)
-        if "tool_calls" in message:
-            message["tool_calls"] = _as_list(_object(message["tool_calls"], self.place))
-            if not message["tool_calls"]:
-                del message["tool_calls"]  # endpoints refuse an empty list
-        match message["role"]:
-            case "tool":
-                message["tool_call_id"] = self._answered(message)
-            case "assistant" if message.get("tool_calls"):
-                message["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
-                self.open = [(call["id"], str(call["function"].get("name"))) for call in message["tool_calls"]]
-            case _:
-                pass
-        return parse_message(message), learned
+        if calls := unpacked(message.pop("tool_calls", ()), f"a call of {self.place}"):  # an empty list is refused
+            message["tool_calls"] = list(cast("list[Any]", calls)) if isinstance(calls, list | tuple) else [calls]
+        if message["role"] == "tool":
+            message["tool_call_id"] = self._answered(message)
+        elif message["role"] == "assistant" and calls:
+            message["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
+            self.open = [(call["id"], str(call["function"].get("name"))) for call in message["tool_calls"]]
+        with _located(self.place):
+            return parse_message(message), learned
 
     def _learned(self, message: dict[str, Any], role: str) -> bool | None:
-        """Take the weight of a message out of it."""
-        for name in _WEIGHTS:
-            if name in message:
-                weight = message.pop(name)
-                if weight not in (0, 1):
-                    raise DataCorrupt(
-                        f"{self.place}: the {name} of a message is {weight!r:.40}; only 0 (context) and 1 "
-                        "(learned) are possible"
-                    )
-                if role == "assistant" or role in _CALLING:
-                    return bool(weight)
-        return None
+        """Take the weights of a message out of it; the first one counts."""
+        weights = {name: message.pop(name) for name in _WEIGHTS if name in message}
+        for name, weight in weights.items():
+            if weight not in (0, 1):
+                raise DataCorrupt(
+                    f"{self.place}: the {name} of a message is {weight!r:.40}; write 0 (context) or 1 (learned)"
+                )
+        return bool(next(iter(weights.values()))) if weights and role in ("assistant", *_CALLING) else None
 
     def _call(self, given: Any) -> dict[str, Any]:
         """A call in the OpenAI form; TRL's examples omit its id and type, and give arguments as an object."""
-        given = _object(given, self.place)
+        given = unpacked(given, f"a call of {self.place}")
         if not isinstance(given, Mapping):
             raise DataCorrupt(f"{self.place}: a call is {given!r:.60}; it must be an object with a function")
         call = {name: value for name, value in cast("Row", given).items() if value is not None}
@@ -193,10 +180,8 @@ def _without_nulls(given: Row) -> dict[str, Any]:
     message = {name: value for name, value in given.items() if value is not None or name == "content"}
     if "role" not in message and "from" in message:
         message = {"role": message.pop("from"), "content": message.pop("value", None), **message}
-    role = message.get("role")
-    if isinstance(role, str):
-        message["role"] = _ROLES.get(role, role)
-    return message
+    role = message.get("role", "")
+    return {**message, "role": _ROLES.get(role, role) if isinstance(role, str) else role}
 
 
 def _responses(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -209,29 +194,27 @@ def _responses(message: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _response(text: str) -> dict[str, Any]:
     """Content and name of a result, which may be an object of both."""
-    try:
-        value: Any = json.loads(text)
-    except (ValueError, RecursionError):
+    value: Row = {}
+    with suppress(ValueError, RecursionError):
+        value = as_object(json.loads(text))
+    if "content" not in value or not value.keys() <= {"content", "name", "tool_call_id"}:
         return {"content": text}
-    if not isinstance(value, dict) or "content" not in value or not set(cast("Row", value)) <= _RESPONSE_FIELDS:
-        return {"content": text}
-    content, name = cast("Row", value)["content"], cast("Row", value).get("name")
-    named = {"name": name} if isinstance(name, str) else {}
+    content = value["content"]
+    named = {"name": value["name"]} if isinstance(value.get("name"), str) else {}
     return {"content": content if isinstance(content, str) else json.dumps(content, ensure_ascii=False), **named}
 
 
 def _gather_reasoning(message: dict[str, Any]) -> None:
     """Make the reasoning of a message its field `reasoning_content`, from other fields and from parts."""
-    fields = [name for name in ("reasoning", "thinking") if isinstance(message.get(name), str)]
-    thoughts: list[str] = [message.pop(name) for name in fields]
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = cast("list[Any]", content)
-        thinking = [cast("Row", part) for part in parts if _is_part(part) and part["type"] in ("thinking", "reasoning")]
-        if thinking:
-            message["content"] = [part for part in parts if part not in thinking] or None
-            found = (part.get("thinking") or part.get("reasoning") or part.get("text") for part in thinking)
-            thoughts.append("\n\n".join(str(each) for each in found if each))
+    thoughts: list[str] = [
+        message.pop(name) for name in ("reasoning", "thinking") if isinstance(message.get(name), str)
+    ]
+    parts = as_list(message.get("content"))
+    thinking = [part for part in parts if _is_part(part) and part["type"] in ("thinking", "reasoning")]
+    if thinking:
+        message["content"] = [part for part in parts if part not in thinking] or None
+        found = (part.get("thinking") or part.get("reasoning") or part.get("text") for part in thinking)
+        thoughts.append("\n\n".join(str(each) for each in found if each))
     if not message.get(FIELD) and (thought := next(filter(None, thoughts), None)):
         message[FIELD] = thought
 
@@ -254,73 +237,58 @@ def _is_part(value: Any) -> bool:
 
 
 def _part(part: Any) -> Any:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
     if isinstance(part, Mapping):
         return {name: value for name, value in cast("Row", part).items() if value is not None}
-    return part
+    return {"type": "text", "text": part} if isinstance(part, str) else part
 
 
-def _object(value: Any, place: str) -> Any:
-    return parsed(value, f"a call of {place}")[0] if isinstance(value, str) else value
+def _items(items: Sequence[Any], place: str) -> list[Any]:
+    return [unpacked(item, f"an item of {place}") for item in items]
 
 
-def _as_list(value: Any) -> list[Any]:
-    return list(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else [value]
-
-
-def unpacked(items: Iterable[Any], place: str) -> Iterator[Any]:
-    """Items, parsed if they are JSON text, as in JSON columns."""
-    for item in items:
-        yield parsed(item, f"an item of {place}")[0] if isinstance(item, str) else item
+@contextmanager
+def _located(place: str) -> Generator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        field = ".".join(map(str, wrong["loc"])) or "a message"
+        raise DataCorrupt(f"{place}: {field} is wrong and cannot be read ({wrong['msg']}); correct it") from error
 
 
 def tools_of(value: Any, place: str) -> tuple[ToolSpec, ...]:
     """Tools of a row: a list or its JSON text, of tools in the OpenAI form or of bare functions.
 
     Raises:
-        DataCorrupt: it is neither.
-        pydantic.ValidationError: a tool has no name, or a field of the wrong type.
+        DataCorrupt: it is neither, or a tool has no name, or a field of the wrong type.
     """
-    if isinstance(value, str) and value.strip():
-        value = parsed(value, f"the tools of {place}")[0]
+    value = unpacked(value, f"the tools of {place}") if value else ()
     if value and not isinstance(value, list | tuple):
         raise DataCorrupt(f"{place}: `tools` is {value!r:.60}; write a list of tools")
-    return tuple(
-        ToolSpec.model_validate(_tool(cast("Row", tool)))
-        for tool in unpacked(cast("Sequence[Any]", value or ()), place)
-    )
+    with _located(place):
+        return tuple(ToolSpec.model_validate(_tool(tool)) for tool in _items(cast("Sequence[Any]", value or ()), place))
 
 
 def _tool(tool: Any) -> Any:
     if not isinstance(tool, Mapping):
         return tool
-    given = cast("Row", tool)
-    kept = {name: value for name, value in given.items() if value is not None}
-    function = kept.get("function", kept)
-    if isinstance(function, Mapping):
-        function = _schema(cast("Row", function))
-    return {"type": "function", **kept, "function": function} if "function" in kept else _wrapped(function)
+    kept = {name: value for name, value in cast("Row", tool).items() if value is not None}
+    if "function" in kept:
+        return {"type": "function", **kept, "function": _schema(kept["function"])}
+    bare = {name: value for name, value in kept.items() if name != "type"}
+    return {"type": "function", "function": _schema(bare)}
 
 
-def _wrapped(function: Any) -> Row:
-    return {"type": "function", "function": {name: value for name, value in function.items() if name != "type"}}
-
-
-_MAY_BE_NULL = ("default", "const", "example", "enum", "examples")
+_MAY_BE_NULL = ("default", "const", "example")
+_VALUES = (*_MAY_BE_NULL, "enum", "examples")
 
 
 def _schema(value: Any) -> Any:
     """A JSON schema without the nulls that a file of structs adds for keywords that it lacks."""
-    match value:
-        case Mapping():
-            fields = cast("Row", value)
-            return {
-                name: each if name in _MAY_BE_NULL else _schema(each)
-                for name, each in fields.items()
-                if each is not None or name in _MAY_BE_NULL[:3]
-            }
-        case list() | tuple():
-            return [_schema(each) for each in cast("Sequence[Any]", value)]
-        case _:
-            return value
+    if isinstance(value, Mapping):
+        return {
+            name: each if name in _VALUES else _schema(each)
+            for name, each in cast("Row", value).items()
+            if each is not None or name in _MAY_BE_NULL
+        }
+    return [_schema(each) for each in as_list(value)] if isinstance(value, list | tuple) else value

@@ -6,9 +6,11 @@ no requests. Calls that were answered before a run was resumed are in the store 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from itertools import zip_longest
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -18,7 +20,7 @@ from simkit.data.examples import Example, ExampleSet, SftExample
 from simkit.models.middleware.request_digest import digest_of
 from simkit.store import Reader, Store
 
-DecisionKey: TypeAlias = tuple[str, int]
+Decision: TypeAlias = tuple[str, int]
 """A decision of the agent: its branch and step."""
 
 
@@ -44,72 +46,47 @@ def compare_with_requests(examples: ExampleSet, store: Store | Reader) -> Prompt
         StoreError: the store cannot be read.
     """
     runs = sorted({example.origin.run_id for example in examples if example.origin.run_id})
+    ends = sorted({example.origin.branch_id for example in examples if example.origin.branch_id})
+    decisions: defaultdict[str, dict[int, Decision]] = defaultdict(dict)
     with store.reading(runs) as whole, whole.scoped(runs) as reader:
-        steps = _steps(examples, reader)
+        for row in reader.rows(_AGENT_MESSAGES, [ends]):
+            decisions[row["end"]][row["seq"]] = (row["branch_id"], row["step"])
         prompts = [
-            (index, place, prompt)
+            (index, decision, prompt)
             for index, example in enumerate(examples)
-            for place, prompt in _prompts(cast("Example", example.recorded or example), steps)
+            for decision, prompt in _prompts(example.recorded or example, decisions[example.origin.branch_id])
         ]
-        sent = _sent({place[0] for _, place, _ in prompts}, reader)
-    equal = unrecorded = 0
-    different: dict[int, str] = {}
-    for index, place, prompt in prompts:
-        if place not in sent:
-            unrecorded += 1
-        elif (difference := _difference(sent[place], prompt, examples[index].tools)) is None:
-            equal += 1
-        else:
-            different.setdefault(index, difference)
-    return PromptComparison(equal, different, unrecorded)
+        rows = reader.rows(_REQUESTS, [sorted({decision[0] for _, decision, _ in prompts})])
+        sent = {(row["branch_id"], row["step"]): digest_of(orjson.loads(row["request"])) for row in rows}
+    found = [
+        (index, _difference(sent[decision], prompt, examples[index].tools))
+        for index, decision, prompt in prompts
+        if decision in sent
+    ]
+    different = {index: difference for index, difference in reversed(found) if difference is not None}
+    equal = sum(difference is None for _, difference in found)
+    return PromptComparison(equal, dict(sorted(different.items())), len(prompts) - len(found))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """The agent's messages on the path of an example, by their position in the conversation."""
-
-    by_seq: Mapping[int, DecisionKey]
-
-    @property
-    def in_order(self) -> list[DecisionKey]:
-        return [self.by_seq[seq] for seq in sorted(self.by_seq)]
-
-
-def _prompts(example: Example, steps: Mapping[str, _Answers]) -> Iterable[tuple[DecisionKey, Sequence[Message]]]:
-    """The decision of each answer, and the messages that precede it in the example."""
-    known = steps.get(example.origin.branch_id)
-    if known is None:
-        return
+def _prompts(example: Example, decisions: Mapping[int, Decision]) -> Iterator[tuple[Decision, Sequence[Message]]]:
+    """The decision of each answer, and the messages before it; `decisions` are those of the path, by `seq`."""
     if not isinstance(example, SftExample):
-        if example.origin.seq in known.by_seq:
-            yield known.by_seq[example.origin.seq], example.prompt
+        if example.origin.seq in decisions:
+            yield decisions[example.origin.seq], example.prompt
         return
     answers = [index for index, message in enumerate(example.messages) if isinstance(message, AssistantMessage)]
-    for place, index in zip(known.in_order, answers, strict=False):
-        yield place, example.messages[:index]
-
-
-def _steps(examples: ExampleSet, reader: Reader) -> dict[str, _Answers]:
-    ends = sorted({example.origin.branch_id for example in examples if example.origin.branch_id})
-    found: dict[str, dict[int, DecisionKey]] = {}
-    for row in reader.rows(_AGENT_MESSAGES, [ends]):
-        found.setdefault(row["end"], {})[row["seq"]] = (row["branch_id"], row["step"])
-    return {end: _Answers(by_seq) for end, by_seq in found.items()}
-
-
-def _sent(branches: set[str], reader: Reader) -> dict[DecisionKey, Mapping[str, Any]]:
-    rows = reader.rows(_REQUESTS, [sorted(branches)])
-    return {(row["branch_id"], row["step"]): digest_of(orjson.loads(row["request"])) for row in rows}
+    for seq, index in zip(sorted(decisions), answers, strict=False):
+        yield decisions[seq], example.messages[:index]
 
 
 def _difference(sent: Mapping[str, Any], prompt: Sequence[Message], tools: Sequence[ToolSpec]) -> str | None:
     for noun, own, parts in (("message", prompt, sent["messages"]), ("tool", tools, sent["tools"])):
         asked, shown = _marks(parts), _marks(JsonList(own).marks().hex())
-        if asked != shown:
-            place = next((n for n, (a, b) in enumerate(zip(asked, shown, strict=False)) if a != b), None)
-            if place is None:
+        for place, (one, other) in enumerate(zip_longest(asked, shown)):
+            if one is None or other is None:
                 return f"the request had {len(asked)} {noun}s, the example has {len(shown)}"
-            return f"{noun} {place} (counted from 0) differs from the one that the model was sent"
+            if one != other:
+                return f"{noun} {place} (counted from 0) differs from the one that the model was sent"
     return None
 
 

@@ -7,24 +7,20 @@ reasoning of its earlier turns; what was sent to it as text stays.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal, TypeAlias, TypeVar, cast
+from typing import Literal, TypeAlias
 
-from simkit.core.messages import AssistantMessage, ContentPart, Message
+from simkit.core.messages import AssistantMessage, Content, ContentPart, Message
 from simkit.core.reasoning import FIELD, reasoning_of, separated, with_reasoning
-from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample, example_digest, prompt_digest
-from simkit.data.rules import judged_parts
+from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, answers_of, prompt_digest
 
 Reasoning: TypeAlias = Literal["keep", "inline", "drop"]
-M = TypeVar("M", bound=Message)
 
-_OTHER_FIELDS = (
-    *("reasoning", "reasoning_details", "thinking", "thinking_blocks", "reasoning_signature"),
-    *("content_blocks", "output_items"),
-)
-"""Further fields in which providers send reasoning; they are useless to another model."""
+_BLOCKS = ("thinking_blocks", "content_blocks", "output_items")
+_FIELDS = frozenset((FIELD, "reasoning", "reasoning_details", "reasoning_signature", "thinking", *_BLOCKS))
+"""Fields in which providers send reasoning; all but the first are useless to another model."""
 
 
 def with_reasoning_as(examples: ExampleSet, mode: Reasoning) -> ExampleSet:
@@ -38,54 +34,31 @@ def with_reasoning_as(examples: ExampleSet, mode: Reasoning) -> ExampleSet:
     changed = tuple(_in_form(example, mode) for example in examples)
     if not any(new is not old or _reasons(old) for new, old in zip(changed, examples, strict=True)):
         return examples
-    found = replace(examples, examples=changed)
-    unique: dict[bytes, Example] = {}
-    for example in changed:
-        unique.setdefault(example_digest(example), example)
-    distinct = found.keeping(list(unique.values()), "duplicates")
+    distinct = replace(examples, examples=changed).distinct()
     good = {_said(example) for example in distinct.judged if example.label}
     kept = [example for example in distinct if not _contradicts(example, good)]
     return distinct.keeping(kept, "contradictions")
 
 
-def reasoning_counts(examples: Iterable[Example]) -> tuple[int, int]:
+def reasoning_counts(examples: Sequence[Example]) -> tuple[int, int]:
     """Numbers of examples that have reasoning in the answers to learn, and of examples from which it was removed."""
-    held = left_out = 0
-    for example in examples:
-        if _reasons(example):
-            held += 1
-        elif example.recorded is not None and _reasons(cast("Example", example.recorded)):
-            left_out += 1
-    return held, left_out
+    recorded = [example.recorded for example in examples if not _reasons(example)]
+    return len(examples) - len(recorded), sum(each is not None and _reasons(each) for each in recorded)
 
 
 def holds_field(example: Example) -> bool:
     """Whether an answer to learn has the field `reasoning_content`."""
-    return any(reasoning_of(message) for part in judged_parts(example) for message in part)
+    return any(reasoning_of(message) for part in example.divided()[1:] for message in part)
 
 
 def _reasons(example: Example) -> bool:
-    return any(reasoning_of(_apart(message)) for part in judged_parts(example) for message in part)
-
-
-def _apart(message: Message) -> Message:
-    return separated(message) if isinstance(message, AssistantMessage) else message
+    return any(reasoning_of(separated(each)) for part in example.divided()[1:] for each in answers_of(part))
 
 
 def _in_form(example: Example, mode: Reasoning) -> Example:
-    learned = partial(_learned, mode=mode)
-    match example:
-        case SftExample():
-            start = example.context
-            messages = (*_each(example.messages[:start], _context), *_each(example.messages[start:], learned))
-            new = replace(example, messages=messages)
-        case KtoExample():
-            new = replace(
-                example, prompt=_each(example.prompt, _context), completion=_each(example.completion, learned)
-            )
-        case DpoExample():
-            answers = {"chosen": _each(example.chosen, learned), "rejected": _each(example.rejected, learned)}
-            new = replace(example, prompt=_each(example.prompt, _context), **answers)
+    prompt, *answers = example.divided()
+    formed = (_each(answer, partial(_learned, mode=mode)) for answer in answers)
+    new = example.with_messages(_each(prompt, _context), *formed)
     return example if new == example else replace(new, recorded=example)
 
 
@@ -94,7 +67,10 @@ def _each(messages: Sequence[Message], change: Callable[[AssistantMessage], Assi
 
 
 def _context(message: AssistantMessage) -> AssistantMessage:
-    return _without(message, (FIELD, *_OTHER_FIELDS))
+    """A message without the fields of its reasoning."""
+    if _FIELDS.isdisjoint(message.model_extra or ()):
+        return message
+    return AssistantMessage(**{name: getattr(message, name) for name in message.model_fields_set - _FIELDS})
 
 
 def _learned(message: AssistantMessage, mode: Reasoning) -> AssistantMessage:
@@ -102,29 +78,17 @@ def _learned(message: AssistantMessage, mode: Reasoning) -> AssistantMessage:
     thought = reasoning_of(apart)
     if thought is None:
         return message
-    words = _without(apart, (FIELD, *_OTHER_FIELDS))
-    match mode:
-        case "keep":
-            return with_reasoning(words, thought)
-        case "inline":
-            return words.model_copy(update={"content": _inline(thought, words.content)})
-        case "drop":
-            return words
+    words = _context(apart)
+    if mode == "inline":
+        return words.model_copy(update={"content": _inline(thought, words.content)})
+    return with_reasoning(words, thought) if mode == "keep" else words
 
 
-def _inline(thought: str, content: str | tuple[ContentPart, ...] | None) -> str | tuple[ContentPart, ...]:
+def _inline(thought: str, content: Content | None) -> Content:
     tagged = f"<think>\n{thought.strip()}\n</think>\n\n"
     if isinstance(content, tuple):
         return (ContentPart.model_validate({"type": "text", "text": tagged}), *content)
     return tagged + (content or "")
-
-
-def _without(message: AssistantMessage, names: Sequence[str]) -> AssistantMessage:
-    extra = message.model_extra
-    if not extra or extra.keys().isdisjoint(names):
-        return message
-    fields = {name: getattr(message, name) for name in message.model_fields_set if name not in names}
-    return AssistantMessage(**fields)
 
 
 def _said(example: KtoExample) -> bytes:
@@ -137,10 +101,6 @@ def _spoken(answer: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def _contradicts(example: Example, good: set[bytes]) -> bool:
-    match example:
-        case KtoExample():
-            return not example.label and _said(example) in good
-        case DpoExample():
-            return _spoken(example.chosen) == _spoken(example.rejected)
-        case SftExample():
-            return False
+    if isinstance(example, DpoExample):
+        return _spoken(example.chosen) == _spoken(example.rejected)
+    return isinstance(example, KtoExample) and not example.label and _said(example) in good

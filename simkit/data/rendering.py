@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import orjson
-
-from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, text_of
+from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolSpec, parse_call, sorted_json, text_of
 from simkit.core.reasoning import reasoning_of, separated
-from simkit.data.examples import Example, SftExample
-from simkit.errors import InvalidArguments, UsageError
+from simkit.data.examples import Example, SftExample, answers_of
+from simkit.errors import UsageError
 from simkit.local.reply_tokens import ReplyTokens, joined_replies
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def format_to_train(examples: Iterable[Example], chat: ChatFormat) -> ChatFormat
 
 
 def _replies_plainly(example: SftExample) -> bool:
-    replies = [each for each in example.messages[example.context :] if isinstance(each, AssistantMessage)]
+    replies = answers_of(example.divided()[1])
     return len(replies) > 1 and all(_without_reasoning(each) == separated(each) for each in replies)
 
 
@@ -77,12 +76,11 @@ def _is_whole(example: SftExample, chat: ChatFormat) -> bool:
 
 def rendered(example: Example, chat: ChatFormat) -> Iterator[RenderedConversation]:
     """Render the conversations of an example in the sequences that a training has, and parse the answers back."""
-    start = example.context if isinstance(example, SftExample) else len(example.prompt)
+    start = len(example.divided()[0])
     for messages in example.parts():
         try:
             replies = learned_replies(messages, start, example.tools, chat)
-            answers = [message for message in messages[start:] if isinstance(message, AssistantMessage)]
-            for reply, answer in zip(replies, answers, strict=True):
+            for reply, answer in zip(replies, answers_of(messages[start:]), strict=True):
                 _check_read_back(reply, answer, example.tools, chat)
         except UsageError as error:
             yield RenderedConversation(problem=str(error))
@@ -112,33 +110,29 @@ def _same(back: AssistantMessage, answer: AssistantMessage) -> bool:
     Reasoning may come back as the field or in tags.
     """
     back, answer = separated(back), separated(answer)
-    calls, own = back.tool_calls or (), answer.tool_calls or ()
-    if len(calls) != len(own) or text_of(back).strip() != text_of(answer).strip():
-        return False
-    return all(a.name == b.name and _arguments(a) == _arguments(b) for a, b in zip(calls, own, strict=True))
+    read, own = ([(call.name, _arguments(call)) for call in each.tool_calls or ()] for each in (back, answer))
+    return read == own and text_of(back).strip() == text_of(answer).strip()
 
 
 def _arguments(call: ToolCall) -> bytes:
-    try:
-        return orjson.dumps(call.parse_arguments(), option=orjson.OPT_SORT_KEYS)
-    except InvalidArguments:
-        return call.arguments.strip().encode()
+    arguments = parse_call(call)
+    return call.arguments.strip().encode() if arguments is None else sorted_json(arguments)
 
 
 def _changed(answer: AssistantMessage, back: AssistantMessage) -> str:
     """The first difference in the text, or both answers if it is in the calls."""
     own, read = text_of(answer).strip(), text_of(back).strip()
-    place = next((n for n, (a, b) in enumerate(zip(own, read, strict=False)) if a != b), min(len(own), len(read)))
     if own == read:
         return f"{_shown(answer)} is parsed back from its tokens as {_shown(back)}"
+    place = next((n for n, (a, b) in enumerate(zip(own, read, strict=False)) if a != b), min(len(own), len(read)))
     around = slice(max(0, place - 20), place + 20)
     return f"{own[around]!r} is parsed back from its tokens as {read[around]!r}"
 
 
 def _shown(answer: AssistantMessage) -> str:
-    calls = [f"{call.name}({call.arguments})" for call in answer.tool_calls or ()]
     words = text_of(answer)
-    return " ".join([*([repr(words[:80])] if words else []), *calls])[:160] or "an empty answer"
+    calls = (f"{call.name}({call.arguments})" for call in answer.tool_calls or ())
+    return " ".join([*([repr(words[:80])] if words else ()), *calls])[:160] or "an empty answer"
 
 
 _NAMED = ((0.0, "shortest"), (0.5, "median"), (0.9, "90%"), (0.99, "99%"), (1.0, "longest"))
@@ -164,28 +158,21 @@ class Lengths:
 
     def quantile(self, share: float) -> int:
         """The smallest length that this share of the examples (0 to 1) does not exceed; 0 without examples."""
-        if not self.sorted:
-            return 0
-        return self.sorted[max(0, math.ceil(share * len(self.sorted)) - 1)]
-
-    def over(self, bound: int) -> int:
-        """Number of longer examples."""
-        return sum(length > bound for length in self.sorted)
+        return self.sorted[max(0, math.ceil(share * len(self.sorted)) - 1)] if self.sorted else 0
 
     def histogram(self) -> list[str]:
         """Lines for at most twelve bins of equal width: range, count, and a bar."""
         if not self.sorted:
             return []
         low, high = self.sorted[0], self.sorted[-1]
-        width = max(1, math.ceil((high - low + 1) / _BINS))
-        counts = [0] * ((high - low) // width + 1)
-        for length in self.sorted:
-            counts[(length - low) // width] += 1
-        most, digits = max(counts), len(str(high))
+        width = math.ceil((high - low + 1) / _BINS)
+        counts = Counter((length - low) // width for length in self.sorted)
+        most, digits = max(counts.values()), len(str(high))
+        bins = [(start, min(high, start + width - 1)) for start in range(low, high + 1, width)]
         return [
-            f"  {low + index * width:>{digits}} to {min(high, low + (index + 1) * width - 1):>{digits}}  "
-            f"{count:>{len(str(most))}}  {'#' * math.ceil(_WIDTH * count / most)}".rstrip()
-            for index, count in enumerate(counts)
+            f"  {start:>{digits}} to {end:>{digits}}  {counts[index]:>{len(str(most))}}  "
+            f"{'#' * math.ceil(_WIDTH * counts[index] / most)}".rstrip()
+            for index, (start, end) in enumerate(bins)
         ]
 
     def to_json(self) -> dict[str, int]:

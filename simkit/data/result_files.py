@@ -17,7 +17,7 @@ from simkit.components.world import World, load_world
 from simkit.core.messages import ToolResult
 from simkit.data.export import check_place, replacing, write_lines
 from simkit.data.origins import ExampleOrigin, origin_file
-from simkit.errors import StoreError, UsageError
+from simkit.errors import UsageError
 from simkit.plugins.component_paths import BaseFolders
 from simkit.store.reader import Reader
 from simkit.store.tree_view import RunRow
@@ -45,11 +45,8 @@ def write_results(reader: Reader, run: str, out: Path, *, origin: bool = True) -
         raise UsageError(f"the run {run} has no finished episode; there is nothing to write")
     world = _world_of(reader, known)
     content = orjson.dumps(world.results(recorded), option=orjson.OPT_INDENT_2)
-    try:
-        with replacing(out) as unfinished:
-            unfinished.write_bytes(content + b"\n")
-    except OSError as error:
-        raise StoreError(f"{out} cannot be written ({error.strerror}); free space, or name another place") from error
+    with replacing(out) as unfinished:
+        unfinished.write_bytes(content + b"\n")
     if origin:
         write_lines(_origins(recorded, world.name), origin_file(out))
     return len(recorded.episodes)

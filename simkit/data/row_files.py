@@ -14,6 +14,7 @@ import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,15 +26,7 @@ from simkit.core.values import without_surrogates
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 from simkit.plugins.extras import require
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".parquet")
-
 _LONG = re.compile(rb"\d{19}")  # a number that may not fit into 64 bits: orjson would make a float of it
-_MARKS = (  # UTF-32 first: its mark begins like that of UTF-16
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +59,7 @@ def file_rows(path: Path) -> Iterator[FileRow]:
     name = path.name.lower()
     if name.endswith(".parquet"):
         return _parquet(path)
-    if not name.removesuffix(".gz").endswith(ENDINGS[:-1]):
+    if not name.removesuffix(".gz").endswith((".jsonl", ".ndjson", ".json")):
         raise UsageError(
             f"{path} has the extension {path.suffix!r}; give a .jsonl, .json (also .gz), .parquet, .zip or .whl file"
         )
@@ -80,27 +73,21 @@ def _text(path: Path, *, whole: bool) -> Iterator[FileRow]:
         items, repaired = parsed(data, f"{path}")
         yield from (FileRow(f"item {number}", row, repaired) for number, row in enumerate(items))
         return
-    if whole and (row := _one_object(data)) is not None:
-        yield FileRow("item 0", *row)
+    single: tuple[Any, bool] | None = None
+    with suppress(DataCorrupt):
+        single = parsed(data, "") if whole else None
+    if single is not None:
+        yield FileRow("item 0", *single)
         return
     for number, line in enumerate(data.splitlines(), 1):
         if text := line.removeprefix(codecs.BOM_UTF8).strip():  # a mark in the middle: files were concatenated
             yield FileRow(f"line {number}", *parsed(text, f"line {number} of {path}"))
 
 
-def _one_object(data: bytes) -> tuple[Any, bool] | None:
-    try:
-        return parsed(data, "")
-    except DataCorrupt:
-        return None
-
-
 def _bytes(path: Path) -> bytes:
     data = path.read_bytes()
-    if not path.name.lower().endswith(".gz"):
-        return data
     try:
-        return gzip.decompress(data)
+        return gzip.decompress(data) if path.name.lower().endswith(".gz") else data
     except (OSError, EOFError, zlib.error) as error:
         raise DataCorrupt(f"{path} is damaged or not compressed with gzip ({error}); write it again") from error
 
@@ -111,17 +98,15 @@ def utf8(data: bytes, path: Path) -> bytes:
     Raises:
         DataCorrupt: it is in another encoding that no mark names, or not what its mark says.
     """
-    if data.startswith(codecs.BOM_UTF8):
+    name = json.detect_encoding(data)
+    if name.startswith("utf-8"):
         return data.removeprefix(codecs.BOM_UTF8)
-    for mark, name in _MARKS:
-        if data.startswith(mark):
-            try:
-                return data.decode(name, "surrogatepass").encode("utf-8", "surrogatepass")
-            except UnicodeDecodeError as error:
-                raise DataCorrupt(f"{path} is damaged {name.upper()} text ({error}); save it as UTF-8") from error
-    if b"\0" in data[:4]:
+    if name not in ("utf-16", "utf-32"):
         raise DataCorrupt(f"{path} looks like UTF-16 or UTF-32 text without a byte order mark; save it as UTF-8")
-    return data
+    try:
+        return data.decode(name, "surrogatepass").encode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise DataCorrupt(f"{path} is damaged {name.upper()} text ({error}); save it as UTF-8") from error
 
 
 def parsed(data: bytes | str, place: str) -> tuple[Any, bool]:
@@ -148,14 +133,29 @@ def parsed(data: bytes | str, place: str) -> tuple[Any, bool]:
     return repaired, repaired != value
 
 
-def as_object(value: Any) -> Mapping[str, Any]:
-    """A JSON value as an object; empty if it is another value."""
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+def unpacked(value: Any, place: str, start: str = "") -> Any:
+    """A JSON value that may be given as its text, as in JSON columns; texts with another `start` stay.
+
+    Raises:
+        DataCorrupt: the text is not JSON.
+    """
+    return parsed(value, place)[0] if isinstance(value, str) and value.lstrip().startswith(start) else value
+
+
+def as_object(value: Any, *names: str) -> Mapping[str, Any]:
+    """A JSON value, or the part of it at a path of names, as an object; empty if it is another value."""
+    found: Mapping[str, Any] = cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+    return as_object(found.get(names[0]), *names[1:]) if names else found
 
 
 def as_list(value: Any) -> Sequence[Any]:
     """A JSON value as a list; empty if it is another value."""
     return cast("Sequence[Any]", value) if isinstance(value, list | tuple) else ()
+
+
+def as_objects(value: Any) -> list[Mapping[str, Any]]:
+    """The items of a JSON list as objects; see `as_object`."""
+    return [as_object(each) for each in as_list(value)]
 
 
 def as_number(value: Any) -> float | None:

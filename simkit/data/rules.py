@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 from simkit.components.model_view import says_nothing
 from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessage, text_of
 from simkit.data.conversations import has_error_marker
-from simkit.data.examples import DpoExample, Example, KtoExample, SftExample, answers_of
+from simkit.data.examples import Example, KtoExample, SftExample, answers_of
+from simkit.data.row_files import as_list, as_object
 from simkit.errors import InvalidArguments
 
 Severity: TypeAlias = Literal["error", "warning"]
@@ -60,30 +61,17 @@ FINDINGS: Mapping[str, tuple[Severity, str]] = {
 
 def good_answers(example: Example) -> tuple[AssistantMessage, ...]:
     """Answers for a model to imitate; an undesirable example has none."""
-    match example:
-        case SftExample():
-            return answers_of(example.messages[example.context :])
-        case KtoExample():
-            return answers_of(example.completion) if example.label else ()
-        case DpoExample():
-            return answers_of(example.chosen)
+    return answers_of(_imitated(example))
 
 
-def judged_parts(example: Example) -> tuple[Sequence[Message], ...]:
-    """The messages that a training reinforces or discourages, with the results between them."""
-    match example:
-        case SftExample():
-            return (example.messages[example.context :],)
-        case KtoExample():
-            return (example.completion,)
-        case DpoExample():
-            return (example.chosen, example.rejected)
+def _imitated(example: Example) -> Sequence[Message]:
+    return () if isinstance(example, KtoExample) and not example.label else example.divided()[1]
 
 
 def problems(example: Example) -> Iterator[Problem]:
-    """The problems of one example, apart from those that only its set has."""
+    """The problems of one example, apart from those that only its set has; the same one may come several times."""
     yield from (each for each in example.noticed if each[0] in FINDINGS)
-    for part in judged_parts(example):
+    for part in example.divided()[1:]:
         answers = answers_of(part)
         if not answers:
             yield "nothing_to_learn", ""
@@ -94,9 +82,12 @@ def problems(example: Example) -> Iterator[Problem]:
     for conversation in example.parts():
         yield from structure_problems(conversation)
     known = {tool.name: tool.properties for tool in example.tools}
-    for answer in good_answers(example):
-        yield from _call_problems(answer.tool_calls or (), known)
-    yield from _error_markers(example)
+    for message in _imitated(example):
+        if isinstance(message, AssistantMessage):
+            yield from _call_problems(message.tool_calls or (), known)
+        author = {"assistant": "agent"}.get(message.role, message.role)
+        if has_error_marker(author, text_of(message)):
+            yield "error_marker", text_of(message)[:60]
 
 
 def structure_problems(messages: Iterable[Message]) -> Iterator[Problem]:
@@ -137,18 +128,5 @@ def _call_problems(calls: Iterable[ToolCall], known: Mapping[str, Mapping[str, A
 
 def _may_be_null(schema: Any) -> bool:
     """Whether a parameter's schema allows null."""
-    if not isinstance(schema, dict):
-        return False
-    known = cast("dict[str, Any]", schema)
-    kinds: list[Any] = [known.get("type"), *(each.get("type") for each in known.get("anyOf", ()))]
-    return any(kind == "null" or (isinstance(kind, list) and "null" in kind) for kind in kinds)
-
-
-def _error_markers(example: Example) -> Iterator[Problem]:
-    if isinstance(example, KtoExample) and not example.label:
-        return
-    for message in judged_parts(example)[0]:
-        author = {"assistant": "agent", "tool": "tool"}.get(message.role, "user")
-        if has_error_marker(author, text_of(message)):
-            yield "error_marker", text_of(message)[:60]
-            return
+    kinds = [each.get("type") for each in (as_object(schema), *map(as_object, as_list(as_object(schema).get("anyOf"))))]
+    return any(kind == "null" or "null" in as_list(kind) for kind in kinds)

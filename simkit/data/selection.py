@@ -11,32 +11,22 @@ are one call (`where="reward >= 1"`), and the same amount of unfiltered data ano
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeAlias, get_args
 
 import duckdb
 
-from simkit.data.conversations import AgentMessage, ConversationReader, FailedMessage, RecordedConversation
-from simkit.data.examples import (
-    DpoExample,
-    Example,
-    ExampleSet,
-    Kind,
-    KtoExample,
-    SftExample,
-    example_digest,
-    prompt_digest,
-)
-from simkit.data.origins import ExampleOrigin, TaskContent
+from simkit.core.messages import Message
+from simkit.data.conversations import AgentMessage, ConversationReader, RecordedConversation
+from simkit.data.examples import DpoExample, ExampleSet, Kind, KtoExample, SftExample, example_digest, prompt_digest
+from simkit.data.origins import TaskContent
 from simkit.data.reasoning import Reasoning, with_reasoning_as
 from simkit.errors import UsageError
 from simkit.store import Reader, ReadState, Store
 
 Source: TypeAlias = Literal["golden", "episodes"]
-E = TypeVar("E", SftExample, KtoExample, DpoExample, Example)
-Errors: TypeAlias = Literal["drop", "keep"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +57,7 @@ class Selection:
     max_per_task: int | None = None
     limit: int | None = None
     seed: int = 0
-    errors: Errors | None = None
+    errors: Literal["drop", "keep"] | None = None
     reasoning: Reasoning = "keep"
 
     def __post_init__(self) -> None:
@@ -142,21 +132,20 @@ def select_with_state(
 
 
 def _selected(reader: ConversationReader, kind: Kind, selection: Selection, runs: Sequence[str]) -> ExampleSet:
-    removed: Counter[str] = Counter()
-    conversations = _conversations(reader, selection, runs, removed)
-    match kind:
-        case "sft":
-            examples = _demonstrations(conversations, removed)
-        case "kto":
-            examples = _judged(conversations, _failed(reader, conversations), removed)
-        case "dpo":
-            judged = _judged(conversations, _failed(reader, conversations), removed)
-            examples = _pairs(_unique(judged, removed))
-    found = ExampleSet(kind, tuple(_unique(list[Example](examples), removed)))
-    formed = with_reasoning_as(found, selection.reasoning)
-    removed.update(formed.removed)
-    kept = limited(formed.examples, selection, removed)
-    return ExampleSet(kind, kept, {reason: count for reason, count in sorted(removed.items()) if count})
+    removed = Counter[str]()
+    conversations = reader.conversations(runs, selection.source, _condition(selection.where), removed)
+    if selection.drops_errors:
+        removed["error_markers"] = sum(each.erroneous for each in conversations)
+        conversations = [each for each in conversations if not each.erroneous]
+    if kind == "sft":
+        found = ExampleSet("sft", tuple(_demonstrations(conversations, removed)), removed).distinct()
+    else:
+        failed = reader.failed_messages(each.episode_id for each in conversations)
+        found = ExampleSet("kto", tuple(_judged(conversations, failed, removed)), removed).distinct()
+    if kind == "dpo":
+        found = ExampleSet("dpo", tuple(_pairs(found.judged)), found.removed).distinct()
+    kept = limited(with_reasoning_as(found, selection.reasoning), selection)
+    return replace(kept, removed={reason: count for reason, count in sorted(kept.removed.items()) if count})
 
 
 def run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
@@ -167,17 +156,6 @@ def run_ids(reader: Reader, names: Sequence[str]) -> tuple[str, ...]:
         parts = [each.run_id for each in reader.runs() if each.part_of == run.run_id and each.episodes]
         found += [run.run_id] if run.episodes or not parts else parts
     return tuple(dict.fromkeys(found))
-
-
-def _conversations(
-    reader: ConversationReader, selection: Selection, runs: Sequence[str], removed: Counter[str]
-) -> list[RecordedConversation]:
-    found = reader.conversations(runs, selection.source, _condition(selection.where), removed)
-    if not selection.drops_errors:
-        return found
-    kept = [conversation for conversation in found if not conversation.erroneous]
-    removed["error_markers"] += len(found) - len(kept)
-    return kept
 
 
 def _condition(where: str | None) -> str:
@@ -200,12 +178,7 @@ def _condition(where: str | None) -> str:
     return where
 
 
-def _failed(reader: ConversationReader, conversations: Sequence[RecordedConversation]) -> list[FailedMessage]:
-    return reader.failed_messages(list(dict.fromkeys(conversation.episode_id for conversation in conversations)))
-
-
-def _demonstrations(conversations: Iterable[RecordedConversation], removed: Counter[str]) -> list[SftExample]:
-    examples: list[SftExample] = []
+def _demonstrations(conversations: Iterable[RecordedConversation], removed: Counter[str]) -> Iterator[SftExample]:
     for conversation in conversations:
         if conversation.broken_calls:
             removed["broken_calls"] += 1
@@ -214,143 +187,79 @@ def _demonstrations(conversations: Iterable[RecordedConversation], removed: Coun
         elif not conversation.steps:
             removed["empty"] += 1
         else:
-            last = conversation.steps[-1]
-            origin = conversation.origin(last.branch_id, last.seq)
-            examples.append(SftExample(messages=conversation.seen, tools=conversation.tools, origin=origin))
-    return examples
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """A prompt with golden answers: the conversation and step where it first occurs, and digests of the answers."""
-
-    shown: RecordedConversation
-    step: AgentMessage
-    chosen: frozenset[bytes]
-
-
-def _points(conversations: Iterable[RecordedConversation]) -> dict[str, _Point]:
-    """Prompts of golden steps by key, over the conversations of all runs."""
-    points: dict[str, _Point] = {}
-    for conversation in conversations:
-        for step in conversation.steps:
-            key = conversation.point(step.prompt)
-            first = points.get(key)
-            digest = step.message.digest()
-            points[key] = (
-                _Point(conversation, step, frozenset((digest,)))
-                if first is None
-                else _Point(first.shown, first.step, first.chosen | {digest})
-            )
-    return points
+            origin = conversation.origin(conversation.steps[-1])
+            yield SftExample(messages=conversation.seen, tools=conversation.tools, origin=origin)
 
 
 def _judged(
-    conversations: Sequence[RecordedConversation], failed: Iterable[FailedMessage], removed: Counter[str]
-) -> list[KtoExample]:
-    examples: list[KtoExample] = []
-    points = _points(conversations)
-    beside = _by_episode(failed)
+    conversations: Sequence[RecordedConversation], failed: dict[str, list[AgentMessage]], removed: Counter[str]
+) -> Iterator[KtoExample]:
+    """Golden answers, and failed answers to the same prompts; each episode's by their place in it."""
+    prompts: dict[str, tuple[Message, ...]] = {}
+    chosen: set[tuple[str, bytes]] = set()
     for conversation in conversations:
-        whole = [step for step in conversation.steps if not step.partial]
-        removed["unread_calls"] += len(conversation.steps) - len(whole)
-        desirable = [_desirable(conversation, step) for step in whole]
-        undesirable = _undesirable(conversation, beside.pop(conversation.episode_id, ()), points, removed)
-        both = sorted([*desirable, *undesirable], key=lambda each: (each.origin.seq, not each.label))
-        examples += both  # the sort is stable: failed messages with one prompt stay in the order of their paths
-    return examples
+        for step in conversation.steps:
+            point = conversation.point(step.prompt)
+            prompts.setdefault(point, conversation.before(step))
+            chosen.add((point, step.message.digest()))
+    for conversation in conversations:
+        found: list[KtoExample] = []
+        for label, steps in ((True, conversation.steps), (False, failed.pop(conversation.episode_id, ()))):
+            for step in steps:
+                point = conversation.point(step.prompt)
+                if point not in prompts:
+                    continue
+                if step.partial:
+                    removed["unread_calls"] += 1
+                elif not label and (point, step.message.digest()) in chosen:
+                    removed["contradictions"] += 1
+                else:
+                    found.append(
+                        KtoExample(
+                            prompt=prompts[point],
+                            completion=(step.message,),
+                            label=label,
+                            tools=conversation.tools,
+                            origin=conversation.origin(step),
+                        )
+                    )
+        # the sort is stable: failed messages with one prompt stay in the order of their paths
+        yield from sorted(found, key=lambda each: (each.origin.seq, not each.label))
 
 
-def _by_episode(failed: Iterable[FailedMessage]) -> dict[str, list[FailedMessage]]:
-    found: dict[str, list[FailedMessage]] = {}
-    for each in failed:
-        found.setdefault(each.episode_id, []).append(each)
-    return found
-
-
-def _desirable(conversation: RecordedConversation, step: AgentMessage) -> KtoExample:
-    origin = conversation.origin(step.branch_id, step.seq)
-    prompt = conversation.before(step)
-    return KtoExample(prompt=prompt, completion=(step.message,), label=True, tools=conversation.tools, origin=origin)
-
-
-def _undesirable(
-    conversation: RecordedConversation,
-    failed: Iterable[FailedMessage],
-    points: dict[str, _Point],
-    removed: Counter[str],
-) -> Iterable[KtoExample]:
-    for each in failed:
-        point = points.get(conversation.point(each.prompt))
-        if point is None:
-            continue
-        if each.partial:
-            removed["unread_calls"] += 1
-            continue
-        if each.message.digest() in point.chosen:
-            removed["contradictions"] += 1
-            continue
-        yield KtoExample(
-            prompt=point.shown.before(point.step),
-            completion=(each.message,),
-            label=False,
-            tools=conversation.tools,
-            origin=conversation.origin(each.branch_id, each.seq),
-        )
-
-
-def _pairs(judged: Sequence[KtoExample]) -> list[DpoExample]:
+def _pairs(judged: Sequence[KtoExample]) -> Iterator[DpoExample]:
     """Pair every desirable answer with every undesirable answer to the same prompt."""
-    seen: dict[bytes, dict[bytes, KtoExample]] = {}
-    for example in judged:
-        if not example.label:
-            key = prompt_digest(example.prompt, example.tools)
-            seen.setdefault(key, {}).setdefault(example.completion[0].digest(), example)
-    found: list[DpoExample] = []
+    beside: dict[bytes, dict[bytes, KtoExample]] = {}
+    for bad in judged:
+        if not bad.label:
+            answers = beside.setdefault(prompt_digest(bad.prompt, bad.tools), {})
+            answers.setdefault(bad.completion[0].digest(), bad)
     for good in judged:
-        if good.label:
-            for bad in seen.get(prompt_digest(good.prompt, good.tools), {}).values():
-                pair = DpoExample(
-                    prompt=good.prompt,
-                    chosen=good.completion,
-                    rejected=bad.completion,
-                    tools=good.tools,
-                    origin=good.origin,
-                )
-                found.append(pair)
-    return found
+        for bad in beside.get(prompt_digest(good.prompt, good.tools), {}).values() if good.label else ():
+            yield DpoExample(
+                prompt=good.prompt,
+                chosen=good.completion,
+                rejected=bad.completion,
+                tools=good.tools,
+                origin=good.origin,
+            )
 
 
-def _unique(examples: Iterable[E], removed: Counter[str]) -> list[E]:
-    kept: dict[bytes, E] = {}
-    for example in examples:
-        if kept.setdefault(example_digest(example), example) is not example:
-            removed["duplicates"] += 1
-    return list(kept.values())
+def limited(found: ExampleSet, selection: Selection) -> ExampleSet:
+    """Apply the limits per task and in all: a random choice, kept in the original order.
 
-
-def limited(examples: Sequence[Example], selection: Selection, removed: Counter[str]) -> tuple[Example, ...]:
-    """Apply the limits per task and in all: a random choice, kept in the original order."""
-    shuffled = sorted(range(len(examples)), key=lambda place: _random_key(selection.seed, examples[place]))
+    The random key of an example depends only on the seed and the example. Tasks are told apart by their contents, by
+    world and id if those are unknown.
+    """
+    seed = b"%d" % selection.seed
+    keys = [blake2b(seed + example_digest(example), digest_size=8).digest() for example in found]
     taken: list[int] = []
-    tasks: Counter[TaskContent | tuple[str, str]] = Counter()
-    for place in shuffled:
-        task = _task(examples[place].origin)
-        if selection.max_per_task is not None and tasks[task] >= selection.max_per_task:
-            removed["over_max_per_task"] += 1
-            continue
+    tasks = Counter[TaskContent | tuple[str, str]]()
+    for place in sorted(range(len(found)), key=keys.__getitem__):
+        origin = found[place].origin
+        task = origin.content or (origin.world, origin.task_id)
         tasks[task] += 1
-        taken.append(place)
-    bound = len(taken) if selection.limit is None else selection.limit
-    removed["over_limit"] += max(0, len(taken) - bound)
-    return tuple(examples[place] for place in sorted(taken[:bound]))
-
-
-def _task(origin: ExampleOrigin) -> TaskContent | tuple[str, str]:
-    """Content of the task; its world and id if the content is unknown."""
-    return origin.content or (origin.world, origin.task_id)
-
-
-def _random_key(seed: int, example: Example) -> bytes:
-    """Random sort key of an example: it depends only on the seed and the example, not on the rest of the set."""
-    return blake2b(b"%d" % seed + example_digest(example), digest_size=8).digest()
+        if selection.max_per_task is None or tasks[task] <= selection.max_per_task:
+            taken.append(place)
+    fewer = found.keeping([found[place] for place in sorted(taken)], "over_max_per_task")
+    return fewer.keeping([found[place] for place in sorted(taken[: selection.limit])], "over_limit")

@@ -178,7 +178,7 @@ def test_contamination_does_not_depend_on_the_order_of_runs(tmp_path: Path) -> N
         assert {(each.task_id, each.examples) for each in found.overlaps} == {("test-0", 1), ("test-1", 1)}
         assert found.unknown == 0
         kept = without_held_out(from_runs(*places), held_out, store)
-        assert {(example.run_id, example.task_id) for example in kept} == {("two", "test-0"), ("two", "train-1")}
+        assert {(example.origin.run_id, example.task_id) for example in kept} == {("two", "test-0"), ("two", "train-1")}
         with pytest.raises(UsageError, match="2 of 4 examples"):
             assert_clean_of(from_runs(*places), held_out, store)
 

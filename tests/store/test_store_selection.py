@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,14 +66,14 @@ def test_the_golden_source_is_the_harvest_of_the_views(
     expected = [{name: row[name] for name in columns} for row in view(store, name)]
     assert rows(found) == expected
     assert found.removed == {"duplicates": {"sft": 3, "kto": 18, "dpo": 18}[kind]}
-    assert {(example.run_id, example.trial) for example in found} == {("r1", 0)}
+    assert {(example.origin.run_id, example.origin.trial) for example in found} == {("r1", 0)}
 
 
 def test_examples_equal_over_several_runs_are_one(store: Store) -> None:
     fill(store, josh_episode("r1"), run="r1")
     fill(store, josh_episode("r2"), run="r2")
     found = select(store, "kto", Selection(runs=("r2", "r1")))
-    assert {example.run_id for example in found} == {"r2"}
+    assert {example.origin.run_id for example in found} == {"r2"}
     assert found.removed == {"duplicates": len(found)}
 
 
@@ -137,7 +136,7 @@ def test_duplicates_are_judged_after_the_condition(store: Store) -> None:
     """The first of three equal conversations is not chosen: the second one stands for them."""
     fill(store, *(josh_episode(trial=trial) for trial in range(3)))
     found = select(store, "sft", Selection(where="trial > 0"))
-    assert [example.trial for example in found] == [1]
+    assert [example.origin.trial for example in found] == [1]
     assert found.removed == {"duplicates": 1}
 
 
@@ -164,7 +163,7 @@ def test_a_bound_takes_by_lot_and_the_same_again(store: Store) -> None:
 def bounded(store: Store, *runs: str) -> list[str]:
     """The runs of the examples that are left when every task gives one."""
     chosen = Selection(runs=runs, source="episodes", max_per_task=1)
-    return sorted(f"{example.run_id}/{example.task_id}" for example in select(store, "sft", chosen))
+    return sorted(f"{example.origin.run_id}/{example.task_id}" for example in select(store, "sft", chosen))
 
 
 def played(run: str, instructions: str, *, task: str = "T1", world: str = "builtin") -> Script:
@@ -194,17 +193,15 @@ def test_tasks_of_which_only_the_name_is_known_are_told_apart_by_their_world(sto
         fill(store, replace(script, events=[each for each in script.events if not isinstance(each, TaskSeen)]), run=run)
     found = select(store, "sft", Selection(runs=("r1", "r2", "r3"), source="episodes"))
     worlds = {"r1": "here", "r2": "there", "r3": "there"}
-    named = [replace(each, origin=replace(each.origin, world=worlds[each.run_id])) for each in found]
-    kept = limited(named, Selection(max_per_task=1), Counter())
+    named = [replace(each, origin=replace(each.origin, world=worlds[each.origin.run_id])) for each in found]
+    kept = limited(replace(found, examples=tuple(named)), Selection(max_per_task=1))
     assert sorted(each.origin.world for each in kept) == ["here", "there"]
 
 
 def test_a_smaller_bound_takes_from_what_a_larger_one_took(store: Store) -> None:
     fill(store, *(rollout([f"{trial}"], trial=trial) for trial in range(9)))
-    large, small = (
-        {example.trial for example in select(store, "sft", Selection(source="episodes", limit=n))} for n in (6, 3)
-    )
-    assert small < large
+    large, small = (select(store, "sft", Selection(source="episodes", limit=n)) for n in (6, 3))
+    assert {each.origin.trial for each in small} < {each.origin.trial for each in large}
 
 
 def test_messages_are_as_the_model_was_sent_them(store: Store) -> None:
@@ -282,7 +279,7 @@ def test_a_run_made_of_parts_brings_its_parts(store: Store) -> None:
     write_journal(store.path, [run_started("whole"), run_finished("whole")], run="whole")
     part = RunStarted("whole.rolls", "p", "part", 7, {"part_of": "whole", "stage": "rolls"}, "0.1.0", 1001.0)
     write_journal(store.path, [part, *josh_episode("whole.rolls").events], run="whole.rolls")
-    assert {example.run_id for example in select(store, "sft", Selection(runs=("whole",)))} == {"whole.rolls"}
+    assert {example.origin.run_id for example in select(store, "sft", Selection(runs=("whole",)))} == {"whole.rolls"}
 
 
 @pytest.mark.parametrize(
