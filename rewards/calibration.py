@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -98,11 +99,12 @@ def _same(rating: Rating) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The labels of a person for one conversation: a value from 0 to 1 by criterion."""
+    """The labels of a person for one conversation: a value from 0 to 1 by criterion; `run` if they name the run."""
 
     task: str
     trial: int
     values: Mapping[str, float]
+    run: str | None = None
 
 
 def read_labels(file: Path, rubric: Rubric) -> tuple[Label, ...]:
@@ -114,14 +116,14 @@ def read_labels(file: Path, rubric: Rubric) -> tuple[Label, ...]:
         UsageError: the file cannot be read or has none, a line has another form, or a label is none of its criterion.
     """
     try:
-        lines = file.read_bytes().splitlines()
+        lines = file.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:
         raise UsageError(f"the labels {file} cannot be read: {error}; give a file of JSON lines") from error
     found = [_label(line, rubric, f"{file}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise UsageError(f'{file} has no labels; a line is {{"task_id": "...", "labels": {{"NAME": true}}}}')
-    places = [(each.task, each.trial) for each in found]
-    if twice := next((place for place in places if places.count(place) > 1), None):
+    places = Counter((each.task, each.trial) for each in found)
+    if twice := next((place for place, times in places.items() if times > 1), None):
         raise UsageError(f"{file} labels the task {twice[0]}, trial {twice[1]}, twice; label each conversation once")
     return tuple(found)
 
@@ -129,7 +131,7 @@ def read_labels(file: Path, rubric: Rubric) -> tuple[Label, ...]:
 def _label(line: bytes, rubric: Rubric, where: str) -> Label:
     try:
         fields = cast("Mapping[str, Any]", orjson.loads(line))
-        task, trial = _place(fields)
+        run, task, trial = _place(fields)
         given = dict(fields["labels"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
@@ -145,12 +147,17 @@ def _label(line: bytes, rubric: Rubric, where: str) -> Label:
         if found is None:
             raise UsageError(f"{where}: `{value}` is no label for {known[name]}")
         values[name] = found
-    return Label(task, trial, values)
+    return Label(task, trial, values, run)
 
 
-def _place(fields: Mapping[str, Any]) -> tuple[str, int]:
+def _place(fields: Mapping[str, Any]) -> tuple[str | None, str, int]:
+    """The run, if it is named, the task and the trial."""
     episode = fields.get("episode_id")
     if isinstance(episode, str):
-        task, _, trial = episode.partition("/")[2].rpartition("/")
-        return task, int(trial)
-    return str(fields["task_id"]), int(fields.get("trial", 0))
+        run, _, place = episode.partition("/")
+        task, _, trial = place.rpartition("/")
+        return run, task, int(trial)
+    task, trial = fields["task_id"], fields.get("trial", 0)
+    if not isinstance(task, str) or not isinstance(trial, int) or isinstance(trial, bool):
+        raise TypeError(f"the task {task!r} must be a text, and the trial {trial!r} a whole number")
+    return None, task, trial

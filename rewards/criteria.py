@@ -20,6 +20,7 @@ _LINE = re.compile(
     r"(?P<name>[A-Za-z][\w-]*)\s*(?:\[(?P<low>-?\d+)\s*-\s*(?P<high>-?\d+)\])?\s*(?:\((?P<weight>\d+(?:\.\d+)?)\))?"
     r"\s*:\s*(?P<text>.+)"
 )
+_HEAVIEST = 1e9
 _FORM = "name: text, name (weight): text, or name [1-5]: text"
 
 
@@ -114,7 +115,7 @@ class Rubric:
             UsageError: the file cannot be read as text, or is not a rubric.
         """
         try:
-            return cls.of(file.read_text(encoding="utf-8"), str(file))
+            return cls.of(file.read_text(encoding="utf-8-sig"), str(file))
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"the rubric {file} cannot be read: {error}; give a text file in UTF-8") from error
 
@@ -159,6 +160,7 @@ def _criterion(line: str, where: str) -> Criterion:
     if scale is not None and not 0 < scale[1] - scale[0] <= 100:
         raise UsageError(f"{where}: a scale goes from a lower to a higher number, such as [1-5]; not {scale}")
     weight = 1.0 if found["weight"] is None else float(found["weight"])
-    if weight <= 0:
-        raise UsageError(f"{where}: the weight of `{found['name']}` is {weight:g}; give one above 0, or leave it out")
+    if not 0 < weight <= _HEAVIEST:
+        said = f"the weight of `{found['name']}` is {weight:g}"
+        raise UsageError(f"{where}: {said}; give one above 0, at most {_HEAVIEST:g}, or leave it out")
     return Criterion(found["name"], found["text"].strip(), weight, scale)

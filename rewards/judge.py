@@ -128,10 +128,23 @@ def read_json(text: str) -> dict[str, Any] | None:
     """The JSON object in an answer, which may stand between other words or in a fence; None if there is none."""
     begin, end = text.find("{"), text.rfind("}")
     try:
-        value: object = json.loads(text[begin : end + 1], strict=False) if begin >= 0 else None
+        told = text[begin : end + 1]
+        value: object = json.loads(told, strict=False, object_pairs_hook=_object) if begin >= 0 else None
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ.
+
+    Raises:
+        ValueError: a key occurs twice, so that the answer says two things.
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return made
 
 
 def object_schema(properties: Mapping[str, JsonObject]) -> dict[str, Any]:

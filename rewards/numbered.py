@@ -16,6 +16,11 @@ Speaker: TypeAlias = Literal["user", "agent", "tool"]
 LONGEST = 2000
 """Characters of a line that a judge is shown; the rest is left out, and said to be."""
 
+SHORTEST = 5
+"""Bytes of a quote that is not a whole line."""
+
+_ENDS = " .,;:!?\"'“”‘’…`*"
+
 MARK = "    "
 """Beginning of continued lines, so that no text can look like the beginning of the next line."""
 
@@ -50,13 +55,21 @@ def quoted(lines: Iterable[Line], quote: str) -> Line | None:
     """The line that a judge quotes: the first that contains the words of the quote; None for an invented one.
 
     Case, white space and punctuation at the ends do not count, and neither does a label that was quoted with the words.
+    A quote of less than a line has at least `SHORTEST` bytes without its label: shorter ones are in any conversation.
     """
     wanted = _plain(re.sub(r"^\s*\[\d+\]\s*", "", quote))
-    return next((line for line in lines if wanted and wanted in _plain(f"{line.label}: {line.text}")), None)
+    return next((line for line in lines if wanted and _shows(line, wanted)), None)
+
+
+def _shows(line: Line, wanted: str) -> bool:
+    side, calls, name = _plain(line.label).partition(" calls ")
+    text = f"{name}: {_plain(line.text)}" if calls else _plain(line.text)
+    said = wanted.removeprefix(f"{side}{calls}" if calls else f"{side}: ")
+    return said == text or (len(said.encode()) >= SHORTEST and said in text)
 
 
 def _plain(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(" .,;:!?\"'“”‘’…`*")
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split()).strip(_ENDS)
 
 
 def _said(entry: Entry) -> Iterator[tuple[Speaker, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -107,7 +108,7 @@ def read_conversations(file: Path) -> dict[str, Conversation]:
         UsageError: the file cannot be read, a line has another form, or there are none.
     """
     try:
-        lines = file.read_bytes().splitlines()
+        lines = file.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:
         raise UsageError(f"the conversations {file} cannot be read: {error}; give a file of JSON lines") from error
     found: dict[str, Conversation] = {}
@@ -123,8 +124,10 @@ def read_conversations(file: Path) -> dict[str, Conversation]:
 def _conversation(line: bytes, where: str) -> tuple[str, Conversation]:
     try:
         fields = cast("Mapping[str, Any]", orjson.loads(line))
-        messages = [parse_message(each) for each in fields["messages"]]
-        return str(fields["task_id"]), Conversation(filter(None, map(entry_of, messages)))
+        entries = [entry for each in fields["messages"] if (entry := entry_of(parse_message(each)))]
+        if not any(entry.author == "agent" for entry in entries):
+            raise ValueError("the agent says nothing in it")
+        return str(fields["task_id"]), Conversation(entries)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(
             f"{where} is not a conversation ({type(error).__name__}: {error}); a line is "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from simkit.components.checks import ROUNDING
 from simkit.components.reward import EpisodeReward, Hit, Reward, RewardPart, ScoreEpisode, ScoreTurn
 from simkit.core.conversation import Conversation
 from simkit.core.ids import TurnKey
@@ -215,5 +216,5 @@ class RubricReward(Reward[Any]):
         )
         value = sum(part.value * part.weight for part in parts) / sum(part.weight for part in parts)
         if self._at_least is not None:
-            value = float(value >= self._at_least)
+            value = float(value >= self._at_least - ROUNDING)
         return EpisodeReward(value, parts)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from simkit.errors import UsageError
 from simkit.plugins.prompts import shipped_prompt
 from simkit.plugins.recipe import without_flags
-from simkit.recipes.judging.recorded import Problem, Recorded, RecordedEpisodes, judge_all, require_verdicts
+from simkit.recipes.judging.recorded import Problem, Recorded, RecordedEpisodes, first, judge_all, require_verdicts
 from simkit.rewards.calibration import Calibration, Label, Rating, calibrate, read_labels
 from simkit.rewards.criteria import Rubric
 from simkit.rewards.judge import Form, Judge
@@ -68,10 +68,20 @@ async def judge(
     ours = await RecordedEpisodes.of(run, of, allow_incomplete=allow_incomplete)
     asked = Judge(model, votes, form)
     if criteria is not None:
-        return await _by_rubric(run, ours.episodes[:limit], criteria, asked, known)
+        _check_run(known, ours.run_id)
+        return await _by_rubric(run, first(ours.episodes, limit), criteria, asked, known)
     assert against is not None
     theirs = await RecordedEpisodes.of(run, against, allow_incomplete=allow_incomplete)
     return await _in_pairs(run, ours, theirs, asked, limit)
+
+
+def _check_run(labels: Sequence[Label], judged: str) -> None:
+    other = next((each.run for each in labels if each.run not in (None, judged)), None)
+    if other is not None:
+        raise UsageError(
+            f"the labels are of conversations of the run {other}, and those of {judged} are judged; judge the run that "
+            "was labelled"
+        )
 
 
 async def _by_rubric(
@@ -138,9 +148,15 @@ async def _in_pairs(
     run: Run, ours: RecordedEpisodes, theirs: RecordedEpisodes, asked: Judge, limit: int | None
 ) -> Summary:
     others = {each.name: each for each in theirs.episodes}
-    both = [each for each in ours.episodes if each.name in others][:limit]
+    both = first([each for each in ours.episodes if each.name in others], limit)
     if not both:
         raise UsageError(f"{ours.run_id} and {theirs.run_id} have no task and trial in common; compare runs that do")
+    for each in both:
+        if each.episode.instructions != others[each.name].episode.instructions:
+            raise UsageError(
+                f"{ours.run_id} and {theirs.run_id} have other tasks under the same names ({each.episode.task_id}); "
+                "compare runs of the same world, with the same options"
+            )
     judging = PairJudge(asked, shipped_prompt("simkit.rewards", "pair-1.txt"))
 
     async def verdict(each: Recorded) -> PairVerdict:
@@ -159,6 +175,7 @@ async def _in_pairs(
     return run.summary(
         **{
             "pairs": len(found),
+            "without a partner": len({each.name for each in ours.episodes} ^ set(others)),
             "without a verdict": len(problems),
             "win rate": mean_of_tasks(_groups(both, {name: each.value for name, each in found.items()})).to_json(),
             "same winner in both orders": mean_of_tasks(consistent).to_json(),

@@ -94,6 +94,17 @@ def _recorded(episode: RecordedEpisode, row: Mapping[str, Any]) -> Recorded:
     return Recorded(episode, Conversation(entries), tuple(goals), missed, row["full_reward"] or 1.0)
 
 
+def first(episodes: Sequence[V], limit: int | None) -> Sequence[V]:
+    """As many as the limit allows, from the first.
+
+    Raises:
+        UsageError: the limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit is {limit}; it must be at least 1; leave it out for no limit")
+    return episodes[:limit]
+
+
 _GOALS = """
 SELECT e.episode_id, e.goals, e.achieved, e.full_reward, t.goals AS details FROM episodes e
 LEFT JOIN (SELECT task_id, any_value(goals) AS goals FROM tasks WHERE run_id = $1 GROUP BY ALL) t USING (task_id)

@@ -11,7 +11,7 @@ from simkit.core.events import succeeded
 from simkit.errors import UsageError
 from simkit.plugins.prompts import shipped_prompt
 from simkit.plugins.recipe import without_flags
-from simkit.recipes.judging.recorded import Problem, Recorded, RecordedEpisodes, judge_all, require_verdicts
+from simkit.recipes.judging.recorded import Problem, Recorded, RecordedEpisodes, first, judge_all, require_verdicts
 from simkit.rewards.judge import Form, Judge
 from simkit.rewards.reviewer import PARTIES, Failure, Party, Review, Reviewer
 from simkit.run.run import Run
@@ -59,7 +59,7 @@ async def review(
     model = await run.open_chat_model(run.models.model)
     reviewer = Reviewer(Judge(model, votes, form), shipped_prompt("simkit.rewards", "review-1.txt"))
     recorded = await RecordedEpisodes.of(run, of, allow_incomplete=allow_incomplete)
-    failures = [each for each in recorded.episodes if failed(each)][:limit]
+    failures = first([each for each in recorded.episodes if failed(each)], limit)
     if not failures:
         raise UsageError(
             f"the run {of} has no failed episode among {len(recorded.episodes)}; there is nothing to review"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ def test_labels_are_read_as_values(tmp_path: Path) -> None:
         '{"task_id": "a", "labels": {"polite": "yes", "clear": 5}}\n\n'
         '{"episode_id": "run-1/b/c/2", "labels": {"polite": false}}\n'
     )
-    assert read_labels(file, RUBRIC) == (Label("a", 0, {"polite": 1.0, "clear": 1.0}), Label("b/c", 2, {"polite": 0.0}))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_labels(file, RUBRIC) == (
+        Label("a", 0, {"polite": 1.0, "clear": 1.0}),
+        Label("b/c", 2, {"polite": 0.0}, "run-1"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,6 +82,8 @@ def test_labels_are_read_as_values(tmp_path: Path) -> None:
         ("", "has no labels"),
         ("{", r"line 1 is not a label"),
         ('{"labels": {}}', r"line 1 is not a label \(KeyError"),
+        ('{"task_id": null, "labels": {}}', r"line 1 is not a label \(TypeError: the task None must be a text"),
+        ('{"task_id": "a", "trial": 1.5, "labels": {}}', r"line 1 is not a label \(TypeError: .*the trial 1.5"),
         ('{"task_id": "a", "labels": {"kind": true}}', r"line 1: the rubric has no criterion `kind`; it has: polite"),
         ('{"task_id": "a", "labels": {"clear": 9}}', r"line 1: `9` is no label for - clear"),
         ('{"task_id": "a", "labels": {}}\n{"task_id": "a", "labels": {}}', "twice"),
@@ -103,11 +110,12 @@ async def judged(store: Path, url: str, **options: Any) -> Run:
     return run
 
 
-async def shop(store: Path, name: str = "shop", seed: int = 0) -> None:
+async def shop(store: Path, name: str = "shop", seed: int = 0, first: int = 0, words: str = "") -> None:
     planted = Planted(each=2, seed=seed)
     async with Run(store=store, name=name) as run:
         world = Shop(planted)
-        await run.play(Rollout(), shop_cast(run, world, planted), world.tasks("test"))
+        tasks = [replace(task, instructions=f"{task.instructions}{words}") for task in world.tasks("test")[first:]]
+        await run.play(Rollout(), shop_cast(run, world, planted), tasks)
 
 
 @pytest.mark.anyio
@@ -125,6 +133,11 @@ async def test_a_judge_is_calibrated_on_a_run(tmp_path: Path) -> None:
         run = await judged(tmp_path, server.base_url, of="shop", rubric=rubric, labels=labels)
         with pytest.raises(UsageError, match="the labels name 1 conversations that are not judged, such as order05/0"):
             await judged(tmp_path, server.base_url, of="shop", rubric=rubric, labels=labels, limit=5)
+        with pytest.raises(UsageError, match="--limit is -1; it must be at least 1"):
+            await judged(tmp_path, server.base_url, of="shop", rubric=rubric, limit=-1)
+        labels.write_text('{"episode_id": "rollout-1/order00/0", "labels": {"sorry": true}}')
+        with pytest.raises(UsageError, match="the labels are of conversations of the run rollout-1, and those of"):
+            await judged(tmp_path, server.base_url, of="shop", rubric=rubric, labels=labels)
     found = run.store.query("select item, value from item_scores where run_id = ? order by item", [run.id]).rows
     labels_of = Planted(each=2).labels
     assert found == [(f"order{n:02}", float(labels_of[n] == "tool")) for n in range(6)]
@@ -138,6 +151,8 @@ async def test_a_judge_is_calibrated_on_a_run(tmp_path: Path) -> None:
 async def test_two_runs_are_compared_in_both_orders(tmp_path: Path) -> None:
     await shop(tmp_path, "one", seed=0)
     await shop(tmp_path, "two", seed=1)
+    await shop(tmp_path, "fewer", first=2)
+    await shop(tmp_path, "other", words=" And more.")
 
     def reply(body: Any) -> str:
         first, _, second = str(body["messages"][0]["content"]).partition("first>>>")
@@ -146,6 +161,12 @@ async def test_two_runs_are_compared_in_both_orders(tmp_path: Path) -> None:
 
     async with serve(Behaviour(reply=reply)) as server:
         run = await judged(tmp_path, server.base_url, of="one", against="two")
+        models = ModelConfig.of({"model": "openai/judge", "base_url": server.base_url})
+        async with Run(store=tmp_path, recipe="judge", models=models) as other:
+            fewer = await judge(other, of="one", against="fewer")
+        with pytest.raises(UsageError, match=r"have other tasks under the same names \(order00\)"):
+            await judged(tmp_path, server.base_url, of="one", against="other")
+    assert (fewer.extra["pairs"], fewer.extra["without a partner"]) == (4, 2)
     rows = run.store.query(
         "select metric, item, value from item_scores where run_id = ? and metric = 'win' order by item", [run.id]
     ).rows

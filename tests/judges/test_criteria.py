@@ -38,12 +38,18 @@ def test_a_rubric_is_one_criterion_on_a_line() -> None:
         ("a: x\n\na: y", "two criteria called `a`"),
         ("a [5-1]: x", r"line 1: a scale goes from a lower to a higher number"),
         ("a (0): x", r"the weight of `a` is 0"),
+        (f"a ({'9' * 400}): x", r"the weight of `a` is inf"),
         ("a:", "is not a criterion"),
     ],
 )
 def test_what_is_no_rubric_is_refused_with_the_line(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         Rubric.of(text)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_criterion(tmp_path: Path) -> None:
+    (tmp_path / "r.txt").write_bytes(b"\xef\xbb\xbfpolite: x\r\n")
+    assert Rubric.read(tmp_path / "r.txt") == Rubric.of("polite: x")
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
@@ -83,6 +89,8 @@ def test_a_grade_outside_its_scale_is_none(grade: object) -> None:
     [
         ('{"a": 1}', {"a": 1}),
         ('Here it is:\n```json\n{"a": {"b": 2}}\n```\nDone.', {"a": {"b": 2}}),
+        ('{"a": true, "a": false}', None),
+        ('{"a": {"met": true, "met": true}}', None),
         ("[1]", None),
         ("{not json}", None),
         ("", None),
@@ -129,7 +137,17 @@ def test_no_text_of_a_conversation_can_look_like_another_line() -> None:
         ("I found one", 4),
         ('"i  FOUND one."', 4),
         ("[4] agent: I found one.", 4),
+        ("agent: I found", 4),
+        ("found", 4),
         ("I found two", None),
+        ("result", None),
+        ("[3] result: ", None),
+        ("agent calls", None),
+        ("agent calls search", 2),
+        ('search: {"area"', 2),
+        ("user: I found one.", None),
+        ("a", None),
+        ("I fo", None),
         ("", None),
         ("...", None),
     ],

@@ -90,7 +90,17 @@ async def test_it_compares_with_the_conversation_of_a_file(tmp_path: Path) -> No
         PairwiseReward(preferring("x")).check_task(other, ())
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", '{"task_id": "t"}', '{"task_id": "t", "messages": [{"role": "x"}]}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "{",
+        "[]",
+        '{"task_id": "t"}',
+        '{"task_id": "t", "messages": []}',
+        '{"task_id": "t", "messages": [{"role": "x"}]}',
+    ],
+)
 def test_files_of_another_form_are_refused(tmp_path: Path, line: str) -> None:
     file = tmp_path / "others.jsonl"
     file.write_text(line)

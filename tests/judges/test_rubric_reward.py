@@ -132,6 +132,13 @@ async def test_a_threshold_makes_the_reward_one_or_zero(at_least: float, value: 
     assert (await reward.score_episode(episode())).value == value
 
 
+async def test_a_threshold_is_met_by_shares_that_are_not_exact() -> None:
+    reward = RubricReward(
+        always(verdicts(a=True, b=True, c=False)), rubric=Rubric.of("a (0.1): x\nb (0.5): x\nc (0.2): x"), at_least=0.75
+    )
+    assert (await reward.score_episode(episode())).value == 1.0
+
+
 async def test_a_task_may_have_a_rubric_of_its_own() -> None:
     task = Task(id="own", world="w", split="test", instructions="", data={"rubric": "mine: Only this."})
     found = await RubricReward(always(verdicts(mine=True))).score_episode(episode(task))
