@@ -53,16 +53,13 @@ def _preserved(found: Difference, margin: float, interval: str) -> str:
             f"It may be claimed that the {found.label} of `{found.arm}` is preserved, that is, less than {bound} "
             f"{worse} than that of `{found.reference}`: {facts}."
         )
-    ends = (
-        (-found.estimate.high, -found.estimate.low)
-        if found.less_is_better
-        else (found.estimate.low, found.estimate.high)
-    )
-    if ends[0] > -margin:
+    if found.worst > 0:
         why = f" The interval alone is within {bound}, but not after correction for {found.family} comparisons."
     else:
-        why = f" A loss of {format_size(ends[0], found.unit)} is within the interval; the margin is {bound}."
-    lost = f" It is {worse}: the whole interval is a loss." if ends[1] < 0 else ""
+        loss = format_size(margin - found.worst, found.unit)
+        why = f" A loss of {loss} is within the interval; the margin is {bound}."
+    all_lost = found.estimate.low > 0 if found.less_is_better else found.estimate.high < 0
+    lost = f" It is {worse}: the whole interval is a loss." if all_lost else ""
     return (
         f"It may not be claimed that the {found.label} of `{found.arm}` is preserved against `{found.reference}`: "
         f"{facts}.{why}{lost}"

@@ -50,8 +50,8 @@ class _Variance:
     value: float
     freedom: float
 
-    def plus(self, other: _Variance, shared: float = 0.0) -> _Variance:
-        """The variance of a sum (minus what both have in common), with Satterthwaite's degrees of freedom."""
+    def plus(self, other: _Variance, shared: float) -> _Variance:
+        """The variance of a sum minus what both have in common, with Satterthwaite's degrees of freedom."""
         whole = max(self.value, other.value, self.value + other.value - shared)
         parts = self.value**2 / self.freedom + other.value**2 / other.freedom
         return _Variance(whole, whole * whole / parts if parts else self.freedom)
@@ -77,7 +77,7 @@ def over_levels(
         raise UsageError("an interval over runs needs two tasks, and two runs on one side at least")
     runs, shared = _runs(several[0]), _cells(several[0])
     for side in several[1:]:
-        runs, shared = runs.plus(_runs(side)), shared + _cells(side)
+        runs, shared = runs.plus(_runs(side), 0.0), shared + _cells(side)
     tasks = _Variance(variance(differences) / len(differences), len(differences) - 1)
     both, centre = tasks.plus(runs, shared), fmean(differences)
     return RunLevel(

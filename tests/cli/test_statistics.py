@@ -122,3 +122,4 @@ def test_a_quantile_lies_between_two_values_by_their_distance(share: float, valu
 def test_nothing_has_a_mean_of_0_and_an_estimate_is_told_with_its_ends() -> None:
     assert (mean([]), mean([1.0, 2.0])) == (0.0, 1.5)
     assert str(Estimate(0.5, 0.25, 0.8125)) == "0.500 (0.250 to 0.812)"
+    assert Estimate(0.5, 0.25, 0.75).to_json() == {"value": 0.5, "low": 0.25, "high": 0.75}

@@ -10,6 +10,7 @@ import pytest
 from simkit.comparison.claims import claims, format_interval, format_p, format_p_values, format_size, format_value
 from simkit.comparison.measures import Noise
 from simkit.comparison.results import Difference
+from simkit.statistics.levels import RunLevel
 from simkit.statistics.scores import Estimate
 
 FOUND = Difference(
@@ -115,6 +116,59 @@ POWER = " A difference of 15.0 points would have been detected with 80% power."
 def test_why_nothing_may_be_claimed_is_said(found: Difference, reason: str) -> None:
     assert not found.claimed
     assert said(found).partition("40 tasks).")[2] == reason
+
+
+KEPT = replace(FOUND, margin=0.1, estimate=Estimate(0.01, -0.05, 0.07), p=0.01, corrected=0.02)
+GROWN = replace(KEPT, less_is_better=True, estimate=Estimate(-0.01, -0.07, 0.05))
+"""Of perplexities, where more is a loss."""
+
+
+@pytest.mark.parametrize(
+    ("found", "begins", "ends"),
+    [
+        (KEPT, "It may be claimed", "less than 10.0 points lower than that of `before`"),
+        (GROWN, "It may be claimed", "less than 10.0 points higher than that of `before`"),
+        (replace(KEPT, corrected=0.2), "It may not", "within 10.0 points, but not after correction for 2 comparisons."),
+        (replace(GROWN, corrected=0.2), "It may not", "but not after correction for 2 comparisons."),
+        (
+            replace(KEPT, estimate=Estimate(0.0, -0.125, 0.125)),
+            "It may not",
+            "A loss of 12.5 points is within the interval; the margin is 10.0 points.",
+        ),
+        (
+            replace(KEPT, margin=0.125, estimate=Estimate(-0.0625, -0.125, 0.0)),
+            "It may not",
+            "A loss of 12.5 points is within the interval; the margin is 12.5 points.",
+        ),
+        (
+            replace(GROWN, estimate=Estimate(0.2, 0.0, 0.4)),
+            "It may not",
+            "A loss of 40.0 points is within the interval; the margin is 10.0 points.",
+        ),
+        (
+            replace(GROWN, estimate=Estimate(0.2, 0.125, 0.4)),
+            "It may not",
+            "the margin is 10.0 points. It is higher: the whole interval is a loss.",
+        ),
+        (
+            replace(KEPT, estimate=Estimate(-0.2, -0.4, -0.125)),
+            "It may not",
+            "the margin is 10.0 points. It is lower: the whole interval is a loss.",
+        ),
+    ],
+)
+def test_what_is_said_of_a_loss(found: Difference, begins: str, ends: str) -> None:
+    sentence = said(found)
+    assert sentence.startswith(begins)
+    assert sentence.endswith(ends) or (begins == "It may be claimed" and ends in sentence)
+
+
+def test_levels_are_told_only_where_there_are_both() -> None:
+    ends = Estimate(0.2, 0.1, 0.3)
+    level = RunLevel((3,), ends, ends, 0.01, 0.05, 4.0)
+    assert "3 runs as a sample: over tasks alone " in said(replace(FOUND, runs=level, over_tasks=ends))
+    for part in (replace(FOUND, runs=level), replace(FOUND, over_tasks=ends)):
+        assert "as a sample" not in said(part)
 
 
 def test_what_cannot_be_compared_stands_side_by_side_without_signs() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from statistics import fmean
 
@@ -10,7 +11,8 @@ from comparing import RecordedRuns, Rewards, drawn
 
 from simkit.comparison import Arm, Comparison, ComparisonPlan, compare, one_family
 from simkit.errors import UsageError
-from simkit.statistics.levels import over_levels
+from simkit.statistics.intervals import student
+from simkit.statistics.levels import Matrix, over_levels
 
 SEEDS = (0, 1, 2)
 ARMS = [Arm("before", ("b0", "b1", "b2")), Arm("after", ("a0", "a1", "a2"))]
@@ -79,6 +81,79 @@ def test_the_interval_of_two_levels_is_that_of_its_parts() -> None:
     assert only.freedom == pytest.approx(2)
     assert only.over_both.low == pytest.approx(0.1 - 4.3027 * 0.1 / 3**0.5, abs=1e-4)  # Student's t, 2 degrees
     assert only.p == pytest.approx(0.2254, abs=1e-4)
+
+
+def crossed(differences: Sequence[float], sides: Sequence[Matrix]) -> tuple[float, float, float]:
+    """Standard error, degrees of freedom and the variance over runs, from sums of squares."""
+    number = len(differences)
+    tasks = sum((each - fmean(differences)) ** 2 for each in differences) / (number - 1) / number
+    parts, shared = list[tuple[float, int]](), 0.0
+    for side in sides:
+        if len(side) == 1:
+            continue
+        means = [sum(run.values()) / len(run) for run in side]
+        parts.append((sum((each - fmean(means)) ** 2 for each in means) / (len(side) - 1) / len(side), len(side) - 1))
+        common = sorted(set[str].intersection(*map(set, side)))
+        rows = [[run[task] for task in common] for run in side]
+        if len(common) > 1:
+            count, centre = len(rows) * len(common), fmean(map(fmean, rows))
+            squares = sum(value * value for row in rows for value in row) + count * centre**2
+            by_run = len(common) * sum(fmean(row) ** 2 for row in rows)
+            by_task = len(rows) * sum(fmean(column) ** 2 for column in zip(*rows, strict=True))
+            shared += (squares - by_run - by_task) / ((len(rows) - 1) * (len(common) - 1)) / count
+    runs = sum(value for value, _ in parts)
+    runs_freedom = runs**2 / sum(value**2 / freedom for value, freedom in parts)
+    whole = max(tasks, runs, tasks + runs - shared)
+    return whole**0.5, whole**2 / (tasks**2 / (number - 1) + runs**2 / runs_freedom), runs
+
+
+THREE = [
+    {"a": 0.9, "extra": 0.2, "b": 0.3, "c": 0.5, "d": 0.0},
+    {"a": 0.6, "b": 0.8, "c": 0.9, "d": 0.4},
+    {"a": 0.1, "b": 0.0, "c": 0.4, "d": 0.3, "other": 1.0},
+]
+TWO = [{"a": 0.5, "b": 0.1, "c": 0.9, "d": 0.2}, {"a": 0.2, "b": 0.4, "c": 0.3, "d": 0.6}]
+ONE = [{"a": 0.7, "b": 0.2, "c": 0.3, "d": 0.1}]
+
+
+@pytest.mark.parametrize(
+    ("differences", "sides"),
+    [
+        ([0.3, 0.5, -0.4, 0.9], [THREE]),
+        ([0.3, 0.5, -0.4, 0.9], [TWO]),
+        ([0.3, 0.5, -0.4, 0.9], [THREE, TWO]),
+        ([0.3, 0.5, -0.4, 0.9], [ONE, TWO]),
+        ([0.3, 0.5, -0.4, 0.9], [TWO, ONE]),
+        ([0.3, 0.5, -0.4, 0.9], [[{"a": 0.7}, {"a": 0.1}]]),  # nothing shows what single values vary by
+        ([0.3, 0.5], [[{"a": 0.0, "b": 0.5, "c": 0.4}, {"a": 0.4, "b": 0.3, "d": 0.1}]]),  # two common tasks
+    ],
+)
+def test_two_levels_are_those_of_sums_of_squares(differences: list[float], sides: list[Matrix]) -> None:
+    found = over_levels(differences, sides, 0.9, null=0.2)
+    error, freedom, runs = crossed(differences, sides)
+    assert (found.error, found.freedom) == (pytest.approx(error), pytest.approx(freedom))
+    assert found.runs == tuple(map(len, sides))
+    centre = fmean(differences)
+    reach = found.over_both.high - centre
+    assert reach == pytest.approx(student(0.95, freedom) * error)
+    assert found.over_both.low == pytest.approx(centre - reach)
+    runs_freedom = sum(len(side) - 1 for side in sides) if len(sides) == 1 or ONE in sides else None
+    if runs_freedom is not None:
+        assert found.over_runs.high == pytest.approx(centre + student(0.95, runs_freedom) * runs**0.5)
+    t = (centre - 0.2) / error
+    assert student(1 - found.p / 2, freedom) == pytest.approx(abs(t))
+
+
+def test_an_interval_over_runs_needs_two_tasks_and_two_runs() -> None:
+    for differences, sides in (([0.3], [TWO]), ([0.3, 0.1], [ONE, ONE]), ([], [TWO])):
+        with pytest.raises(UsageError, match="needs two tasks, and two runs on one side"):
+            over_levels(differences, sides)
+
+
+def test_values_that_are_all_equal_leave_no_doubt() -> None:
+    same = [{"a": 0.1, "b": 0.1}] * 2
+    assert over_levels([0.1, 0.1], [same]).p == 0.0
+    assert over_levels([0.1, 0.1], [same], null=0.1).p == 1.0
 
 
 def test_of_trainings_that_differ_the_interval_holds_the_truth_and_the_one_over_tasks_does_not() -> None:
