@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import anyio.to_thread
 
 from simkit.components.world import World
+from simkit.core.out_files import check_out_file
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
-from simkit.plugins.extras import check_installed
+from simkit.plugins.extras import check_installed, require
 from simkit.plugins.recipe import without_flags
 from simkit.recipes.fidelity.comparing import Comparison, People, by_dialogue
 from simkit.recipes.fidelity.dialogues import Dialogue, of_file, of_people, of_run
@@ -57,6 +58,9 @@ async def fidelity(
     """
     if not users and not of:
         raise UsageError("name what to measure: --users agenda (or goal with --user-model), or --of RUN")
+    if picture is not None:
+        check_out_file(picture, (".png", ".svg"))
+        require("matplotlib", "plots")
     if picture is not None:
         check_installed("plots", "matplotlib")
     place = run.world(world, variant=variant)

@@ -13,6 +13,7 @@ from simkit.cli.tables import print_table
 from simkit.comparison import Arm, Comparison
 from simkit.comparison.measures import DEFAULT
 from simkit.comparison.plan import ComparisonPlan, RunsAs
+from simkit.core.out_files import check_out_file, check_out_folder
 from simkit.core.safe_text import visible_line
 from simkit.errors import UsageError
 
@@ -44,6 +45,10 @@ def compare(path: Path | None, flags: CompareFlags) -> None:
     """
     from simkit.comparison import compare as compare_arms
 
+    if flags.markdown is not None:
+        check_out_file(flags.markdown)
+    if flags.out is not None:
+        check_out_folder(flags.out)
     with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
         found = compare_arms(
             reader,
@@ -136,7 +141,6 @@ def _write(found: Comparison, flags: CompareFlags) -> None:
 
 def _save(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; name another file") from error

@@ -126,10 +126,11 @@ def export_notes(path: Path | None, out: Path, flags: ExportFlags, as_json: bool
         StoreIncomplete: the journals of the runs have unreadable lines.
         StoreError: the file or the store cannot be used.
     """
-    from simkit.data.export import check_place, write_lines
+    from simkit.core.out_files import check_out_file
+    from simkit.data.export import write_lines
 
     _refuse_flags(flags, "notes", "all notes of a run")
-    check_place(out, (".jsonl",))
+    check_out_file(out, (".jsonl",))
     with open_store(path).reading(allow_incomplete=flags.allow_incomplete) as reader:
         runs = [reader.resolve(run).run_id for run in flags.runs]
         reader.require_complete(runs, "an export")

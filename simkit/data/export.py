@@ -23,6 +23,7 @@ import duckdb
 import orjson
 
 from simkit.core.messages import AssistantMessage, ToolCall, parse_call
+from simkit.core.out_files import check_out_file
 from simkit.data.examples import DpoExample, Example, ExampleSet, Kind, SftExample
 from simkit.data.origins import NOWHERE, origin_file, origin_line
 from simkit.data.reasoning import holds_field, reasoning_counts
@@ -60,7 +61,7 @@ def write(examples: ExampleSet, path: Path | str, columns: ColumnOptions | None 
     """
     path, columns = Path(path), columns or ColumnOptions()
     columns = replace(columns, origin=columns.origin and any(example.origin != NOWHERE for example in examples))
-    check_place(path)
+    check_out_file(path, EXAMPLES)
     with replacing(path) as unfinished:
         if path.suffix == ".parquet":
             _write_parquet(examples, unfinished, columns)
@@ -98,26 +99,9 @@ def write_lines(rows: Iterable[dict[str, Any]], path: Path) -> None:
         UsageError: another file extension than .jsonl, or a folder that does not exist.
         StoreError: the file cannot be written.
     """
-    check_place(path, (".jsonl",))
+    check_out_file(path, (".jsonl",))
     with replacing(path) as unfinished:
         _write_rows(rows, unfinished)
-
-
-def check_place(path: Path, endings: tuple[str, ...] = (".jsonl", ".parquet")) -> None:
-    """Check that a file can be written, before any work is done.
-
-    Raises:
-        UsageError: another file extension, or a folder that does not exist.
-    """
-    if path.suffix not in endings:
-        raise UsageError(f"{path} has the extension {path.suffix!r}; name a file that ends in {' or '.join(endings)}")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist; create it, or write {path.name} elsewhere")
-    try:
-        with suppress(FileNotFoundError):
-            path.lstat()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}; name another file") from error
 
 
 @contextmanager
@@ -204,6 +188,9 @@ def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
 
 
+EXAMPLES = (".jsonl", ".parquet")
+"""Extensions of a file of examples."""
+
 Format: TypeAlias = Literal["trl", "openai", "raw"]
 
 
@@ -261,7 +248,7 @@ def check_out(path: Path, format: Format) -> None:
     Raises:
         UsageError: another file extension, or a folder that does not exist.
     """
-    check_place(path, (".jsonl",) if format == "openai" else (".jsonl", ".parquet"))
+    check_out_file(path, (".jsonl",) if format == "openai" else EXAMPLES)
 
 
 def save(examples: ExampleSet, out: Path, *, format: Format = "trl", origin: bool = True) -> ExportResult:

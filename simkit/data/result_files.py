@@ -15,7 +15,8 @@ from simkit.components.results import RecordedEpisode, RecordedMessage, Recorded
 from simkit.components.reward import RewardPart
 from simkit.components.world import World, load_world
 from simkit.core.messages import ToolResult
-from simkit.data.export import check_place, replacing, write_lines
+from simkit.core.out_files import check_out_file
+from simkit.data.export import replacing, write_lines
 from simkit.data.origins import ExampleOrigin, origin_file
 from simkit.errors import UsageError
 from simkit.plugins.component_paths import BaseFolders
@@ -37,7 +38,7 @@ def write_results(reader: Reader, run: str, out: Path, *, origin: bool = True) -
         StoreIncomplete: the journals of the run have lines that cannot be read.
         StoreError: the file cannot be written.
     """
-    check_place(out, (".json",))
+    check_out_file(out, (".json",))
     known = reader.resolve(run)
     reader.require_complete([known.run_id], "results of another program's format")
     recorded = recorded_run(reader, known)

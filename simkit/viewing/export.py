@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import simkit
+from simkit.core.out_files import check_above
 from simkit.errors import UsageError
 from simkit.store import Reader
 from simkit.viewing.api import answer, to_bytes
@@ -86,6 +87,7 @@ def export(reader: Reader, choice: Choice, out: Path) -> Written:
             the file cannot be written.
         StoreError: the store cannot be read.
     """
+    check_above(out)
     found = collected(reader, choice)
     data = to_bytes(_data(found, found.all_answers))
     title = f"{choice.run} · simkit"
@@ -109,7 +111,6 @@ def _data(found: Collected, answers: Mapping[str, Any], files: Mapping[str, str]
 
 def _write_file(out: Path, found: Collected, data: bytes, title: str) -> Written:
     text = standalone(page_files(), data, title=title).encode()
-    out.parent.mkdir(parents=True, exist_ok=True)
     _private(out, text)
     return Written(out, len(text), tuple(found.left_out), folder=False)
 
@@ -117,7 +118,8 @@ def _write_file(out: Path, found: Collected, data: bytes, title: str) -> Written
 def _write_folder(out: Path, found: Collected, title: str) -> Written:
     """`OUT/index.html` with a JSON file for each episode beside it, which only a server can hand to the page."""
     folder = out.with_suffix("") if out.suffix else out
-    (folder / "episodes").mkdir(parents=True, exist_ok=True)
+    for each in (folder, folder / "episodes"):
+        each.mkdir(exist_ok=True)
     files: dict[str, str] = {}
     size = 0
     for number, answers in enumerate(found.episodes.values()):

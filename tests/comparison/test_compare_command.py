@@ -57,17 +57,23 @@ def test_json_is_one_line(played: Path) -> None:
 
 
 def test_markdown_and_pictures_are_written(played: Path, tmp_path: Path) -> None:
-    done = simkit(
-        played, "poor", "good", "--out", str(tmp_path / "pictures"), "--markdown", str(tmp_path / "a" / "c.md")
-    )
+    done = simkit(played, "poor", "good", "--out", str(tmp_path / "pictures"), "--markdown", str(tmp_path / "c.md"))
     assert done.exit_code == 0, done.output
-    text = (tmp_path / "a" / "c.md").read_text()
+    text = (tmp_path / "c.md").read_text()
     assert text.startswith("# poor against good\n\n- It may be claimed")
     assert "## Differences (poor → good)" in text
     assert "| reward | 0." in text
     pictures = {picture.name: size(picture) for picture in (tmp_path / "pictures").iterdir()}
     assert pictures.keys() == {"scores.png", "reward_by_turn.png", "where.png"}
     assert all(width > 900 and height > 600 for width, height in pictures.values())
+
+
+@pytest.mark.parametrize("flag", ["--out", "--markdown"])
+def test_folders_above_a_file_are_not_made_and_nothing_is_compared(played: Path, tmp_path: Path, flag: str) -> None:
+    done = simkit(played, "poor", "no such run", flag, str(tmp_path / "mistyped" / "c"))
+    assert done.exit_code == 2
+    assert "does not exist; create it" in " ".join(done.output.replace("│", " ").split())
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_without_matplotlib_there_are_tables(played: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,16 @@ async def test_users_are_compared_with_dialogues_of_a_file(tmp_path: Path) -> No
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(("name", "told"), [("no/p.png", "does not exist; create it"), ("p.jpx", "ends in .png")])
+async def test_a_picture_that_cannot_be_written_is_refused_before_anything_is_played(
+    tmp_path: Path, name: str, told: str
+) -> None:
+    async with Run(store=tmp_path / "s", recipe="fidelity") as run:
+        with pytest.raises(UsageError, match=told):
+            await fidelity(run, users=["agenda"], world="no such world", picture=tmp_path / name)
+
+
+@pytest.mark.anyio
 async def test_a_run_that_was_played_is_measured_too(tmp_path: Path) -> None:
     file = people_file(tmp_path)
     async with Run(store=tmp_path / "s") as run:

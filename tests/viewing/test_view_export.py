@@ -139,7 +139,7 @@ def test_long_messages_are_held_whole_up_to_a_size(tmp_path: Path) -> None:
 def test_the_page_holds_its_data_and_is_for_its_owner_alone(reader: Reader, tmp_path: Path) -> None:
     run = run_id(reader, "after")
     choice = Choice(run=run, episodes=("test-00000/0",))
-    written = export(reader, choice, tmp_path / "new" / "out.html")
+    written = export(reader, choice, tmp_path / "out.html")
     page = written.page.read_text(encoding="utf-8")
     assert written.size == len(page.encode())
     assert not written.folder
@@ -203,8 +203,14 @@ def test_too_much_for_one_file_becomes_a_folder(
 
 def test_a_place_that_cannot_be_written_is_named(reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"file/out\.html cannot be written"):
-        export(reader, Choice(run=run_id(reader, "after")), tmp_path / "file" / "out.html")
+    for name, message in (
+        ("file/out.html", r"file is a file, so out\.html cannot be in it"),
+        ("mistyped/out.html", r"mistyped does not exist; create it"),
+        (f"{'x' * 300}.html", r"x\.html cannot be written: File name too long"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            export(reader, Choice(run=run_id(reader, "after")), tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
