@@ -17,6 +17,7 @@ import orjson
 from simkit.core.messages import ToolResult
 from simkit.core.safe_text import visible_line
 from simkit.errors import Fault, UsageError
+from simkit.models.transport.decoding import InvalidReply, codings_of, decode
 from simkit.models.transport.secrets import Secrets
 
 SESSION = "{session}"
@@ -35,6 +36,8 @@ OWN_MISTAKE = frozenset({401, 407})
 """Status codes about the credentials, which are no mistake of the agent."""
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+_CHARSET = re.compile(r"charset=\"?([\w.:-]+)")
+_LONG = re.compile(r"\d{19}")  # orjson makes floats of whole numbers of more than 64 bits
 JSON_TYPE = re.compile(r"application/(?:[\w.-]+\+)?json\b")
 
 
@@ -198,7 +201,12 @@ class HttpClient:
                     taken += piece
                     if len(taken) > place.body:
                         raise self._fault(request, f"answered with more than {place.body:,} bytes (body=)")
-            return answer.status_code, dict(answer.headers), self._secrets.out_of_answer(bytes(taken))
+            headers = dict(answer.headers)
+            try:
+                whole = decode(bytes(taken), codings_of(headers, lenient=answer.status_code >= 300), place.body)
+            except InvalidReply as error:
+                raise self._fault(request, f"gave an answer that cannot be read: {error}") from error
+            return answer.status_code, headers, self._secrets.out_of_answer(whole)
 
     def _content(self, request: HttpRequest, session: str) -> bytes | None:
         if not request.has_body or request.form is not None:
@@ -237,14 +245,28 @@ class HttpClient:
 
 def _value(kind: str, body: bytes) -> Any:
     """The content of an answer: JSON, text, or a description of what agents cannot be given."""
+    if not (JSON_TYPE.match(kind) or kind.startswith("text/") or not kind):
+        return {"type": kind.partition(";")[0], "bytes": len(body)}
+    text = _text(kind, body)
     if JSON_TYPE.match(kind):
         try:
-            return orjson.loads(body)
-        except orjson.JSONDecodeError:
+            value: Any = orjson.loads(text)
+            return json.loads(text) if _LONG.search(text) else value
+        except ValueError:
             pass  # what it is not, it says; the agent gets the text
-    if kind.startswith("text/") or JSON_TYPE.match(kind) or not kind:
+    return text
+
+
+def _text(kind: str, body: bytes) -> str:
+    """The text of an answer by the character set that it names; UTF-8 if it names none, or is UTF-8 all the same."""
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        named = _CHARSET.search(kind)
+    try:
+        return body.decode(named[1] if named else "utf-8", "replace")
+    except LookupError:
         return body.decode("utf-8", "replace")
-    return {"type": kind.partition(";")[0], "bytes": len(body)}
 
 
 def _no_cookies() -> Any:

@@ -89,7 +89,7 @@ async def test_a_document_gives_tools_and_requests(api: Api) -> None:
 
 
 async def test_results_of_every_kind(api: Api) -> None:
-    names = ("text", "picture", "empty", "torn", "refused")
+    names = ("text", "picture", "empty", "torn", "refused", "packed", "latin", "long")
     async with HttpTools(url=api.url, endpoints=get(*names), stateless=True) as tools:
         found = [(await call(tools, BranchState(), name)).result for name in names]
     assert found == [
@@ -98,6 +98,9 @@ async def test_results_of_every_kind(api: Api) -> None:
         ToolResult(value={"status": 204}),
         ToolResult(value='{"rooms": [1, '),
         ToolResult(value={"detail": "no such room"}, error=True),
+        ToolResult(value={"packed": True}),
+        ToolResult(value="größer"),
+        ToolResult(value={"id": 123456789012345678901234}),
     ]
 
 
@@ -110,6 +113,8 @@ async def test_results_of_every_kind(api: Api) -> None:
         ("moved", r"answered with status 302 to http://elsewhere\.example/; name that address"),
         ("big", r"answered with more than 1,048,576 bytes \(body=\)"),
         ("forbidden", "answered with status 401"),
+        ("damaged", "gave an answer that cannot be read: the gzip data of the body were cut off"),
+        ("bomb", "cannot be read: the body is larger than 1,048,576 bytes when it is unpacked"),
     ],
 )
 async def test_a_server_that_fails_is_the_tools_fault(api: Api, name: str, said: str) -> None:

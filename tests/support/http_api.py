@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections import Counter
@@ -135,6 +136,16 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer(b"Plain words.", kind="text/plain")
             case ["GET", "picture"]:
                 self.answer(b"\x89PNG...", kind="image/png")
+            case ["GET", "packed"]:
+                self.answer(gzip.compress(b'{"packed": true}'), Content_Encoding="gzip")
+            case ["GET", "damaged"]:
+                self.answer(gzip.compress(b'{"packed": true}')[:-9], Content_Encoding="gzip")
+            case ["GET", "bomb"]:
+                self.answer(gzip.compress(bytes(3_000_000)), Content_Encoding="gzip")
+            case ["GET", "latin"]:
+                self.answer("größer".encode("latin-1"), kind="text/plain; charset=ISO-8859-1")
+            case ["GET", "long"]:
+                self.answer(b'\xef\xbb\xbf{"id": 123456789012345678901234}')
             case ["GET", "empty"]:
                 self.answer(b"", 204)
             case ["GET", "big"]:
