@@ -229,7 +229,7 @@ def conditions(run: Run, command: str) -> tuple[str, ...]:
         f"- Command: `{command}`, seed {run.seed}",
         f"- Machine: {_processor()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}",
         f"- Versions: {versions}",
-        f"- Took {run.progress.seconds:.0f} s, {took:.0f} s of processor time in all processes",
+        f"- Took {run.progress.seconds:.0f} s, {took:.0f} s of processor time in all processes, since the last start",
         f"- Run: {run.id}",
     )
 
