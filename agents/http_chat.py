@@ -10,13 +10,11 @@ endpoint can make one, or a new one to which everything is said again. The endpo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 from simkit.apis.client import HttpPlace, HttpRequest
-from simkit.apis.sessions import BranchSessions, BranchState, HttpSession, check_sessions
+from simkit.apis.sessions import BranchSessions, BranchState, HttpSession, WithSessions, check_sessions
 from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, text_of
@@ -72,7 +70,7 @@ class ChatState:
         return self
 
 
-class HttpChatAgent(Agent[ChatState]):
+class HttpChatAgent(WithSessions, Agent[ChatState]):
     """An agent behind an HTTP endpoint that keeps the conversation.
 
     Args:
@@ -128,16 +126,6 @@ class HttpChatAgent(Agent[ChatState]):
         self._name = bounds.name
         self._path = path
         self._sessions = BranchSessions(bounds, rules, AgentFault, volatile=volatile, at_once=at_once)
-        self._stack = AsyncExitStack()
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._sessions)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
 
     def start(self, request: StartAgent) -> AgentStart[ChatState]:
         """The world's rules as system prompt, which the endpoint gets with its first request."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import orjson
 
@@ -101,8 +101,10 @@ class PairwiseReward(Reward[Any]):
         return EpisodeReward(verdict.value, parts)
 
 
-def read_conversations(file: Path) -> dict[str, Conversation]:
+def read_conversations(file: Path, speaker: Literal["agent"] | None = "agent") -> dict[str, Conversation]:
     """The first conversation of each task in a file of JSON lines with `task_id` and `messages`.
+
+    The agent says something in each of them, unless `speaker` is None.
 
     Raises:
         UsageError: the file cannot be read, a line has another form, or there are none.
@@ -114,19 +116,19 @@ def read_conversations(file: Path) -> dict[str, Conversation]:
     found: dict[str, Conversation] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():
-            task, conversation = _conversation(line, f"{file}, line {number}")
+            task, conversation = _conversation(line, speaker, f"{file}, line {number}")
             found.setdefault(task, conversation)
     if not found:
         raise UsageError(f'{file} has no conversations; a line is {{"task_id": "...", "messages": [...]}}')
     return found
 
 
-def _conversation(line: bytes, where: str) -> tuple[str, Conversation]:
+def _conversation(line: bytes, speaker: str | None, where: str) -> tuple[str, Conversation]:
     try:
         fields = cast("Mapping[str, Any]", orjson.loads(line))
         entries = [entry for each in fields["messages"] if (entry := entry_of(parse_message(each)))]
-        if not any(entry.author == "agent" for entry in entries):
-            raise ValueError("the agent says nothing in it")
+        if speaker is not None and not any(entry.author == speaker for entry in entries):
+            raise ValueError(f"the {speaker} says nothing in it")
         return str(fields["task_id"]), Conversation(entries)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(

@@ -12,14 +12,12 @@ is a copy, if the API can make one, or a new one in which the calls of the branc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from simkit.apis.client import HttpPlace
-from simkit.apis.sessions import SAFE, BranchSessions, BranchState, HttpSession, check_sessions
+from simkit.apis.sessions import SAFE, BranchSessions, BranchState, HttpSession, WithSessions, check_sessions
 from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
 from simkit.core.messages import ToolResult
 from simkit.errors import InvalidArguments, ToolFault, UsageError
@@ -29,7 +27,7 @@ from simkit.tools.http_requests import BadCall, request_of
 __all__ = ["Endpoint", "HttpPlace", "HttpSession", "HttpTools"]
 
 
-class HttpTools(ToolServer[BranchState]):
+class HttpTools(WithSessions, ToolServer[BranchState]):
     """The tools of an HTTP API.
 
     Args:
@@ -82,22 +80,12 @@ class HttpTools(ToolServer[BranchState]):
             raise UsageError("an HTTP API takes at least one request at once")
         self._sessions = BranchSessions(place, session, ToolFault, volatile=volatile, at_once=at_once)
         self._policy = policy
-        self._stack = AsyncExitStack()
         self.forkable = stateless or session is not None
         self.unforkable_because = (
             f"nothing says how {place.name} keeps the state of a branch; name its session (session=), or declare it "
             "stateless"
         )
         self.sessions = None if self.forkable else 1
-
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._sessions)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._stack.aclose()
 
     def start(self, request: StartTools) -> ToolsStart[BranchState]:
         """The tools of the API, and the first state."""

@@ -46,7 +46,7 @@ def of_file(file: Path, tasks: Mapping[str, Task]) -> tuple[Dialogue, ...]:
     Raises:
         UsageError: it is not a file of conversations, or no user says anything in it.
     """
-    read = read_conversations(file)
+    read = read_conversations(file, speaker=None)
     found = _spoken((name, _users(conversation), tasks.get(name)) for name, conversation in read.items())
     if not found:
         raise UsageError(f"no user says anything in {file}; give conversations with messages of the role user")

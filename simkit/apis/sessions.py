@@ -311,6 +311,21 @@ class BranchSessions:
         return self._client
 
 
+class WithSessions:
+    """A component whose sessions are open while it is (`async with`)."""
+
+    _sessions: BranchSessions
+
+    async def __aenter__(self) -> Self:
+        await self._sessions.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._sessions.__aexit__(kind, error, trace)
+
+
 def check_sessions(place: HttpPlace, session: HttpSession | None, *, stateless: bool) -> None:
     """Check that an address, and what is said about sessions, fit together.
 

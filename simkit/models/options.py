@@ -42,6 +42,15 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """The options that differ from their defaults, for `repr`."""
+        defaults = {
+            name: field.get_default(call_default_factory=True) for name, field in type(self).model_fields.items()
+        }
+        for name, value in super().__repr_args__():
+            if name is None or name not in defaults or value != defaults[name]:
+                yield name, value
+
     @model_validator(mode="wrap")
     @classmethod
     def _validated(cls, values: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simkit import BeamSearch, Josh, Rollout, Run, Store, load_world
+from simkit import BeamSearch, Josh, ModelConfig, Rollout, Run, Store, load_world
 from simkit.data.selection import Selection, select
 
 
@@ -53,3 +53,10 @@ async def test_what_a_harvest_returns_is_not_printed_in_full(tmp_path: Path) -> 
         assert repr(trees[0]).startswith(f"<EpisodeTree {run.id}/train-00000/0: ")
         assert repr(examples).startswith(f"<ExampleSet of {len(examples)} kto examples")
         assert repr(transcripts[0]).endswith(f"{len(transcripts[0].lines)} messages, {trees[0].outcome}>")
+
+
+def test_a_configuration_shows_what_differs_from_its_defaults() -> None:
+    config = ModelConfig(model="openai/x", base_url="https://user:secret@host/v1", temperature=0.0, max_retries=8)
+    assert repr(config) == "ModelConfig(model='openai/x', temperature=0.0, max_retries=8)"
+    assert repr(ModelConfig()) == "ModelConfig()"
+    assert "sk-1" not in repr(ModelConfig.of({"api_key": "sk-1", "header": ["authorization=sk-1"]}))
