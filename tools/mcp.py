@@ -264,7 +264,8 @@ class McpTools(ToolServer[McpState]):
                 raise session.lost(f"answering `{name}`") from error
             if error.code == REFUSED:
                 return ToolResult(value=session.shown(str(error.message)), error=True)
-            raise ToolFault(f"{self._start.name} failed at `{name}`: {error.message:.500}") from error
+            said = session.clean(str(error.message))
+            raise ToolFault(f"{self._start.name} failed at `{name}`: {said:.500}") from error
         except (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream) as error:
             session.dead = session.dead or "the connection was closed"
             raise session.lost(f"answering `{name}`") from error

@@ -16,9 +16,12 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup, TaskStatus
 
+from simkit.apis.client import variables_in, with_variables
 from simkit.core.cancellation import leaves
+from simkit.core.redaction import names_secret
 from simkit.core.safe_text import visible
 from simkit.errors import ToolFault, UsageError
+from simkit.models.transport.secrets import Secrets
 from simkit.plugins.extras import require
 
 PLACE = "{state}"
@@ -26,6 +29,9 @@ PLACE = "{state}"
 
 SHOWN = "/state"
 """Path of that folder in calls and results, so that they do not depend on the session."""
+
+MOST_TOOLS = 10_000
+"""Tools of a server at most; one that lists more does not end."""
 
 ENDING = 10.0
 """Seconds that a server may take to end."""
@@ -56,6 +62,13 @@ class ServerStart:
         """Whether the command or the environment says where the state lives."""
         return any(PLACE in text for text in (self.command or "", self.cwd or "", *self.env.values()))
 
+    def secrets(self) -> Secrets:
+        """The variables in headers, and those in the environment whose names say that they are secret."""
+        named = [name for text in self.headers.values() for name in variables_in(text)]
+        for own, text in self.env.items():
+            named += [name for name in variables_in(text) if names_secret(own) or names_secret(name)]
+        return Secrets.of(os.environ.get(name, "") for name in named)
+
     @property
     def name(self) -> str:
         """The server, for messages."""
@@ -78,6 +91,7 @@ class Session:
         self.busy = 0
         self.dead: str | None = None
         self._start = start
+        self._secrets = start.secrets()
         self._log = log
         self._client: Any = None
         self._stop = anyio.Event()
@@ -103,7 +117,7 @@ class Session:
         except UsageError:
             raise
         except BaseException as error:  # a server may end in any way; so may what the client runs for it
-            self.dead = _said(error)
+            self.dead = self.clean(_said(error))
             if not ready:
                 raise ToolFault(f"{self._start.name} cannot be started: {self.dead}{self._last_words()}") from error
         finally:
@@ -114,13 +128,13 @@ class Session:
         start = self._start
         if start.url is not None:
             http, httpx2 = require("mcp.client.streamable_http", "mcp"), require("httpx2", "mcp")
-            headers = {name: os.path.expandvars(value) for name, value in start.headers.items()}
+            headers = {name: with_variables(value) for name, value in start.headers.items()}
             client = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=None))
             return http.streamable_http_client(start.url, http_client=client)
         stdio = require("mcp.client.stdio", "mcp")
         place = str(self.folder or "")
         command, *arguments = [word.replace(PLACE, place) for word in shlex.split(start.command or "")]
-        env = {name: os.path.expandvars(value.replace(PLACE, place)) for name, value in start.env.items()}
+        env = {name: with_variables(value).replace(PLACE, place) for name, value in start.env.items()}
         cwd = None if start.cwd is None else start.cwd.replace(PLACE, place)
         log = stack.enter_context(self._log.open("w", errors="replace"))
         parameters = stdio.StdioServerParameters(command=command, args=arguments, env=env, cwd=cwd)
@@ -138,15 +152,24 @@ class Session:
             raise ToolFault(f"{self._start.name} did not start within {self._start.timeout:g} s{self._last_words()}")
 
     async def tools(self) -> list[Any]:
-        """The tools of the server."""
+        """The tools of the server.
+
+        Raises:
+            ToolFault: it does not list them in time, or without end.
+        """
         found: list[Any] = []
         cursor: str | None = None
-        while True:
-            page = await self._client.list_tools(cursor=cursor)
-            found += page.tools
-            cursor = page.next_cursor
-            if cursor is None:
-                return found
+        seen: set[str | None] = set()
+        with anyio.move_on_after(self._start.timeout):
+            while cursor not in seen and len(found) <= MOST_TOOLS:
+                seen.add(cursor)
+                page = await self._client.list_tools(cursor=cursor)
+                found += page.tools
+                cursor = page.next_cursor
+                if cursor is None:
+                    return found
+            raise ToolFault(f"{self._start.name} lists its tools without end ({len(found):,} so far)")
+        raise ToolFault(f"{self._start.name} did not list its tools within {self._start.timeout:g} s")
 
     async def call(self, name: str, arguments: dict[str, Any]) -> Any:
         """The server's answer to a call; cancelling it cancels the call at the server.
@@ -170,8 +193,26 @@ class Session:
         return answer
 
     def shown(self, value: Any) -> Any:
-        """A result in which the folder has the path that all sessions show."""
-        return self._replaced(value, str(self.folder), SHOWN)
+        """A result without secrets, in which the folder has the path that all sessions show."""
+        return self._without_secrets(self._replaced(value, str(self.folder), SHOWN))
+
+    def clean(self, text: str) -> str:
+        """A message of the server without secrets."""
+        return self._secrets.out_of_message(text)
+
+    def _without_secrets(self, value: Any) -> Any:
+        if not self._secrets.signs:
+            return value
+        match value:
+            case str():
+                return self._secrets.out_of_answer(value.encode("utf-8", "replace")).decode("utf-8", "replace")
+            case list():
+                return [self._without_secrets(each) for each in cast("list[Any]", value)]
+            case dict():
+                held = cast("dict[str, Any]", value)
+                return {name: self._without_secrets(each) for name, each in held.items()}
+            case _:
+                return value
 
     def _replaced(self, value: Any, old: str, new: str) -> Any:
         if self.folder is None:
@@ -202,7 +243,7 @@ class Session:
         with suppress(OSError):
             lines = self._log.read_text(errors="replace").splitlines()[-5:]
             if lines:
-                return "; it wrote:\n" + "\n".join(visible(line[:500]) for line in lines)
+                return "; it wrote:\n" + "\n".join(visible(self.clean(line[:500])) for line in lines)
         return ""
 
 
@@ -228,13 +269,20 @@ class Folders:
         return await anyio.to_thread.run_sync(self.copied, source or self._seed)
 
     def copied(self, source: Path | None) -> Path:
-        """A copy of a folder; an empty one without a source."""
+        """A copy of a folder; an empty one without a source.
+
+        Raises:
+            UsageError: a link of it leads to a place that all copies would share.
+        """
         self._number += 1
         target = self._root / str(self._number)
         if source is None:
             target.mkdir()
-        else:
-            shutil.copytree(source, target, symlinks=True)
+            return target
+        for path, folders, files in os.walk(source):
+            for name in (*folders, *files):
+                _check_link(Path(path, name), source)
+        shutil.copytree(source, target, symlinks=True)
         return target
 
     def remove(self, folder: Path) -> None:
@@ -244,6 +292,16 @@ class Folders:
     def close(self) -> None:
         """Remove everything."""
         shutil.rmtree(self._root, ignore_errors=True)
+
+
+def _check_link(path: Path, source: Path) -> None:
+    if not path.is_symlink() or not path.exists():  # a link to nothing is a name, as of a lock
+        return
+    if os.path.isabs(os.readlink(path)) or not path.resolve().is_relative_to(source.resolve()):
+        raise UsageError(
+            f"{path} links to {os.readlink(path)}, which all copies of the server's state would share; put the file "
+            "itself there, or a relative link within the folder"
+        )
 
 
 def _said(error: BaseException) -> str:

@@ -82,7 +82,12 @@ class HttpPlace:
     def secrets(self) -> Secrets:
         """The values of the variables that are referred to."""
         texts = (*self.headers.values(), *self.query.values())
-        return Secrets.of(_variable(found[1] or found[2]) for text in texts for found in _VARIABLE.finditer(text))
+        return Secrets.of(_variable(name) for text in texts for name in variables_in(text))
+
+
+def variables_in(text: str) -> list[str]:
+    """Names of the variables that a text refers to."""
+    return [found[1] or found[2] for found in _VARIABLE.finditer(text)]
 
 
 def filled(text: str, session: str) -> str:
@@ -91,13 +96,21 @@ def filled(text: str, session: str) -> str:
     Raises:
         UsageError: a variable is not set.
     """
-    known = _VARIABLE.sub(lambda found: _variable(found[1] or found[2]), text)
-    return known.replace(SESSION, session)
+    return with_variables(text).replace(SESSION, session)
+
+
+def with_variables(text: str) -> str:
+    """A text with the values of the variables that it refers to: `Bearer $TOKEN`.
+
+    Raises:
+        UsageError: a variable is not set.
+    """
+    return _VARIABLE.sub(lambda found: _variable(found[1] or found[2]), text)
 
 
 def _variable(name: str) -> str:
     if name not in os.environ:
-        raise UsageError(f"the environment variable {name}, to which an HTTP API refers, is not set; set it")
+        raise UsageError(f"the environment variable {name}, to which an API or MCP server refers, is not set; set it")
     return os.environ[name]
 
 

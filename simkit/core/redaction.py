@@ -41,9 +41,14 @@ def redacted(text: str) -> str:
     return _LITERALS.sub(rf"\1\2{REMOVED}\2", text)
 
 
+def names_secret(name: str) -> bool:
+    """Whether the name of a variable says that its value is a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 def _environment() -> list[str]:
     """Secret values of the environment, longest first, so that no part of a longer one remains."""
-    found = {value for name, value in os.environ.items() if _SECRET_NAME.search(name) and not _is_plain(value)}
+    found = {value for name, value in os.environ.items() if names_secret(name) and not _is_plain(value)}
     return sorted(found, key=len, reverse=True)
 
 

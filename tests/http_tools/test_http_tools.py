@@ -153,7 +153,7 @@ async def test_secrets_are_referred_to_and_do_not_come_back(api: Api, monkeypatc
     value: Any = told.value
     assert value["authorization"] == "Bearer [key]"
     monkeypatch.delenv("SHOP_TOKEN")
-    with pytest.raises(UsageError, match="SHOP_TOKEN, to which an HTTP API refers, is not set"):
+    with pytest.raises(UsageError, match="SHOP_TOKEN, to which an API or MCP server refers, is not set"):
         await once(HttpTools(OPENAPI, url=api.url, headers=headers, stateless=True), "echo", part="a")
 
 

@@ -68,6 +68,47 @@ async def test_variables_are_given_by_reference(monkeypatch: pytest.MonkeyPatch,
         assert (await call(tools, McpState(), "env", name="NOT_FOR_IT")).result.value == "(none)"
 
 
+async def test_secrets_do_not_come_back(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
+    monkeypatch.setenv("MINE", "sk-1234567890abcdef")
+    env = {"SHOP_TOKEN": "$MINE", "PLACE": "$MINE/x"}
+    async with McpTools(SERVER, stateless=True, env=env) as tools:
+        assert (await call(tools, McpState(), "env", name="SHOP_TOKEN")).result.value == "[key]"
+        with pytest.raises(ToolFault) as fault:
+            await call(tools, McpState(), "tell", name="SHOP_TOKEN")
+    assert "1234567890" not in str(fault.value)
+    assert "[key]" in str(fault.value)
+
+
+async def test_a_variable_that_is_not_set_is_named(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
+    monkeypatch.delenv("NOT_SET", raising=False)
+    with pytest.raises(UsageError, match="the environment variable NOT_SET, to which an API or MCP server refers, is"):
+        async with McpTools(SERVER, stateless=True, env={"TOKEN": "$NOT_SET"}):
+            pass
+
+
+async def test_a_server_that_lists_tools_without_end_is_not_waited_for(anyio_backend: str) -> None:
+    with pytest.raises(ToolFault, match="lists its tools without end"):
+        async with McpTools(f"{SERVER} endless", stateless=True):
+            pass
+
+
+async def test_a_link_out_of_the_state_is_refused(tmp_path: Path, anyio_backend: str) -> None:
+    state, outside = tmp_path / "state", tmp_path / "outside"
+    state.mkdir()
+    outside.write_text("shared")
+    (state / "own").write_text("x")
+    (state / "within").symlink_to("own")
+    (state / "lock").symlink_to("127.0.0.1:+12")
+    async with McpTools(SERVER + " {state}", state=state) as tools:
+        assert (await call(tools, McpState(), "read", key="within")).result.value == "x"
+    for target in (outside, state / "own", "../outside"):
+        (state / "link").symlink_to(target)
+        with pytest.raises(UsageError, match=r"link links to .*, which all copies of the server's state would share"):
+            async with McpTools(SERVER + " {state}", state=state):
+                pass
+        (state / "link").unlink()
+
+
 async def test_many_conversations_share_the_sessions_of_a_stateless_server(anyio_backend: str) -> None:
     tools, seen = McpTools(SERVER, stateless=True, most=4), set[str]()
     async with open_scope() as scope, anyio.create_task_group() as group:

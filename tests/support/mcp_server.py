@@ -25,6 +25,7 @@ TOOLS = {
     "picture": {},
     "structured": {},
     "env": {"name": TEXT},
+    "tell": {"name": TEXT},
     "fail": {},
     "refuse": {},
     "crash": {},
@@ -73,6 +74,10 @@ def called(name: str, given: dict[str, Any], meta: dict[str, Any]) -> dict[str, 
             return text(os.environ.get(given["name"], "(none)"))
         case "fail":
             return text("no such room", True)
+        case "tell":
+            sys.stderr.write(f"my key is {os.environ[given['name']]}\n")
+            sys.stderr.flush()
+            os._exit(3)
         case "crash":
             sys.stderr.write("the disk is \x1b[31mon fire\n")
             sys.stderr.flush()
@@ -102,6 +107,8 @@ def answered(method: str, params: dict[str, Any]) -> dict[str, Any]:
             for name, fields in TOOLS.items()
         ]
         half = len(schemas) // 2
+        if "endless" in sys.argv:
+            return {"tools": schemas[:half], "nextCursor": "again"}
         return {"tools": schemas[half:]} if params.get("cursor") else {"tools": schemas[:half], "nextCursor": "rest"}
     if method == "tools/call" and params["name"] != "refuse":
         return called(params["name"], params.get("arguments") or {}, params.get("_meta") or {})
