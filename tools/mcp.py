@@ -184,8 +184,10 @@ class McpTools(ToolServer[McpState]):
                 self._sessions[first] = None
             else:
                 await self._discard(first)
-        except BaseException:
+        except BaseException as error:
             await self._stack.aclose()
+            if isinstance(error, ToolFault):  # at the start it is a matter of what was configured
+                raise UsageError(str(error)) from None
             raise
         return self
 
@@ -196,9 +198,10 @@ class McpTools(ToolServer[McpState]):
 
     async def _close_all(self) -> None:
         assert self._tasks is not None
-        async with anyio.create_task_group() as group:
-            for session in self._sessions:
-                group.start_soon(session.close)
+        with anyio.CancelScope(shield=True):  # each session is given a bounded time, also where the run was cancelled
+            async with anyio.create_task_group() as group:
+                for session in self._sessions:
+                    group.start_soon(session.close)
         self._tasks.cancel_scope.cancel()
 
     def start(self, request: StartTools) -> ToolsStart[McpState]:

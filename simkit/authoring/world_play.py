@@ -75,7 +75,7 @@ def _task_of(episode: Episode, run: Run) -> str:
 
 def _problem(episode: Episode) -> str:
     missed = ", ".join(f"`{part['name']}`" for part in episode.parts if part["value"] < 1)
-    what = f"; not reached: {missed}" if missed else ""
+    what = f"; not reached: {missed}" if missed else f"; {episode.error}" if episode.error else ""
     return (
         f"a user who says the lines of the agenda and an agent that makes the calls of the solution do not solve it "
         f"({episode.outcome}{what})"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -65,7 +65,7 @@ async def check_tool_server(
     """Check every promise of a tool server on each of the tasks, for the tools of the agent and those of the user.
 
     Args:
-        tested: the server, or a world with a server.
+        tested: the server, or a world with a server. The server of a world is opened for the check, if it has to be.
         tasks: a few tasks, preferably with bookings or other writes; of a world, by default the first of each split.
         calls: valid calls of the agent for a task, in an order that works; by default the calls that its goals
             describe, which are always those for the user's tools.
@@ -79,13 +79,24 @@ async def check_tool_server(
         tasks = [task for split in tested.splits for task in tested.tasks(split)[:MOST]]
     if not tasks:
         raise UsageError(f"the tool server `{server.name}` is checked by tasks; give some, or the world it belongs to")
-    for task in tasks:
-        good = tuple(calls(task) if calls is not None else goal_calls(task))
-        subject = ToolSubject(server, task, good)
-        await run_promises(TOOL_PROMISES, subject, f"the tool server `{server.name}`, task {task.id},")
-        if subject.start().user_specs:
-            users = ToolSubject(server, task, tuple(goal_calls(task, "user")), "user")
-            await run_promises(TOOL_PROMISES, users, f"the user's tools of `{server.name}`, task {task.id},")
+    async with opened(server) if isinstance(tested, World) else nullcontext():
+        for task in tasks:
+            good = tuple(calls(task) if calls is not None else goal_calls(task))
+            subject = ToolSubject(server, task, good)
+            await run_promises(TOOL_PROMISES, subject, f"the tool server `{server.name}`, task {task.id},")
+            if subject.start().user_specs:
+                users = ToolSubject(server, task, tuple(goal_calls(task, "user")), "user")
+                await run_promises(TOOL_PROMISES, users, f"the user's tools of `{server.name}`, task {task.id},")
+
+
+@asynccontextmanager
+async def opened(server: ToolServer) -> AsyncGenerator[ToolServer]:
+    """A tool server as in a run: open, if it is a context manager."""
+    if hasattr(type(server), "__aenter__"):
+        async with cast("Any", server):
+            yield server
+    else:
+        yield server
 
 
 def goal_calls(task: Task, by: Side = "agent") -> Iterator[ToolCall]:

@@ -22,7 +22,7 @@ from simkit.plugins.loading import load
 from simkit.run.casting import REWARD
 from simkit.testing.promises import ConformanceError, Promise, expect, run_promises
 from simkit.testing.snapshot import snapshot
-from simkit.testing.tools import check_tool_server, goal_calls
+from simkit.testing.tools import check_tool_server, goal_calls, opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +123,15 @@ async def goals_can_be_reached(subject: WorldSubject) -> None:
 
     A task has goals, unless that reward judges how an episode ends.
     """
-    world, server = subject.world, subject.world.tools()
+    world = subject.world
     folder = folder_of(world, "default_reward")
     judge = ScriptedModel.by_turn((), name="judge")  # nothing is judged here
     reward = load(REWARD, world.default_reward, {"world": world, "judge": judge}, folder)
-    for task in subject.all_tasks():
-        start = server.start(StartTools(task))
-        tools = start.specs + start.user_specs
-        expect(ListGoals(task, tools).serve(reward) or reward.final, f"the task `{task.id}` has no goals")
+    async with opened(world.tools()) as server:
+        for task in subject.all_tasks():
+            start = server.start(StartTools(task))
+            tools = start.specs + start.user_specs
+            expect(ListGoals(task, tools).serve(reward) or reward.final, f"the task `{task.id}` has no goals")
 
 
 async def agendas_fit(subject: WorldSubject) -> None:
@@ -155,7 +156,8 @@ async def domains_have_tools(subject: WorldSubject) -> None:
     if not world.ontology.domains:
         return
     task = next(subject.all_tasks())
-    tools = {spec.name for spec in world.tools().start(StartTools(task)).specs}
+    async with opened(world.tools()) as server:
+        tools = {spec.name for spec in server.start(StartTools(task)).specs}
     for domain in world.ontology.domains:
         for tool in domain.tools:
             expect(tool in tools, f"there is no tool `{tool}`; there are: {', '.join(sorted(tools))}")

@@ -3,7 +3,7 @@
 The fences say how a block is read: `python` that defines an async function taking `run` is a recipe, run through the
 command line; other `python` is a program; `sql` is asked of a store with a harvest and a rollout; `sh` is run line by
 line where the line starts with `simkit`, page by page, so that a page can be followed from its beginning. Programs that
-a page has its reader save (``Save this as `NAME.py` ``) are there for its commands. A block behind
+a page has its reader save (``Save this as `NAME.py` ``, or `.yaml`) are there for its commands. A block behind
 `<!-- not run by the tests: reason -->` is left out.
 """
 
@@ -30,7 +30,9 @@ FENCE = re.compile(
     r"(?P<skip><!-- not run by the tests: [^>]+ -->\n)?^```(?P<kind>\w+)[^\n]*\n(?P<text>.*?)^```", re.M | re.S
 )
 
-SAVED = re.compile(r"[Ss]ave this as\s+`(?P<name>\w+\.py)`.*?^```python\n(?P<text>.*?)^```", re.M | re.S)
+SAVED = re.compile(
+    r"[Ss]ave this as\s+`(?P<name>[\w/]+\.(?:py|yaml))`.*?^```(?:python|yaml)\n(?P<text>.*?)^```", re.M | re.S
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def recipes() -> list[Block]:
 
 
 def programs() -> list[Block]:
-    return [block for block in blocks("python") if not is_recipe(block)]
+    return [block for block in blocks("python") if not is_recipe(block) and "__file__" not in block.text]
 
 
 def simkit(*words: str) -> None:
@@ -138,6 +140,7 @@ def test_program(block: Block, own_store: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", block.text],
         cwd=own_store.parent,
+        stdin=subprocess.DEVNULL,  # a server on stdio ends at once
         capture_output=True,
         text=True,
         timeout=120,
@@ -165,6 +168,7 @@ def commands(block: Block) -> list[str]:
 def test_commands(page: Path, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(own_store.parent)
     for saved in SAVED.finditer(page.read_text()):
+        Path(saved["name"]).parent.mkdir(exist_ok=True)
         Path(saved["name"]).write_text(saved["text"])
     for block in blocks("sh"):
         if block.file == page:

@@ -6,6 +6,7 @@ import os
 import random
 import shlex
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -58,6 +59,38 @@ async def test_tools_and_results_of_every_kind(anyio_backend: str) -> None:
             assert (await call(tools, start.state, name)).result.error
         torn = await tools.call(CallTool(TASK, ToolCall.of("1", "read", '{"key": '), start.state))
         assert torn.result.error
+
+
+CANCELLED = """
+import sys
+import anyio
+from simkit import CallTool, StartTools, Task
+from simkit.core.messages import ToolCall
+from simkit.tools.mcp import McpTools
+
+task = Task(id="t", world="notes", split="test", instructions="", goals=())
+
+async def live(*, task_status):
+    async with McpTools(sys.argv[1], stateless=False) as tools:
+        state = tools.start(StartTools(task)).state
+        await tools.call(CallTool(task, ToolCall.of("1", "mark", {"value": "x"}), state))
+        task_status.started()
+        await anyio.sleep_forever()
+
+async def main():
+    async with anyio.create_task_group() as group:
+        await group.start(live)
+        group.cancel_scope.cancel()
+    print("ended")
+
+anyio.run(main)
+"""
+
+
+def test_a_cancelled_run_ends_with_its_open_sessions(anyio_backend: str) -> None:
+    command = [sys.executable, "-c", CANCELLED, SERVER]  # a process of its own: what hangs here holds up its event loop
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "ended\n", done.stderr
 
 
 async def test_variables_are_given_by_reference(monkeypatch: pytest.MonkeyPatch, anyio_backend: str) -> None:
@@ -304,9 +337,10 @@ def simkit_replace(start: Any, **values: Any) -> Any:
 async def test_a_server_that_does_not_start_is_named_with_its_words(
     command: str, said: str, anyio_backend: str
 ) -> None:
-    with pytest.raises(ToolFault, match=said):
+    with pytest.raises(UsageError, match=said) as caught:
         async with McpTools(command, stateless=True):
             raise AssertionError
+    assert caught.value.__cause__ is None  # nobody needs to see how the client failed
 
 
 async def test_nothing_is_left_behind(anyio_backend: str) -> None:

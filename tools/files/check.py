@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -77,6 +77,11 @@ class Written(World):
 
     @property
     @abstractmethod
+    def played_ahead(self) -> bool:
+        """Whether solutions can be played without a run."""
+
+    @property
+    @abstractmethod
     def policy(self) -> str:
         """The rules for agents."""
 
@@ -94,11 +99,16 @@ class Written(World):
 
 
 def static_findings(world: Written) -> list[Finding]:
-    """What is wrong with a world as far as can be seen without playing conversations."""
+    """What is wrong with a world as far as can be seen without playing conversations.
+
+    Solutions of a world whose tools are those of a tool server are played in conversations alone.
+    """
     subjects: list[Subject] = []
     found = [*_tools(world)]
     reward = load(REWARD, "task_goals", {"world": world})
     tasks = {(task.split, task.id): task for split in world.splits for task in world.tasks(split)}
+    if not world.played_ahead:
+        return [*_goals_of_tables(world, tasks), *_same_tasks(world)]
     for number, entry in enumerate(world.file.world.tasks):
         task = tasks[entry.split, entry.id]
         try:
@@ -132,6 +142,15 @@ def _tools(world: Written) -> Iterator[Finding]:
                 f"{world.shown(world.file.world.tools)}:{line}",
                 f"the tool `{function.__name__}` is not described; give it a docstring that tells models what it does",
             )
+
+
+def _goals_of_tables(world: Written, tasks: Mapping[tuple[str, str], Task]) -> Iterator[Finding]:
+    """Goals about tables, of a world that has none."""
+    for number, entry in enumerate(world.file.world.tasks):
+        try:
+            world.check_task(tasks[entry.split, entry.id])
+        except UsageError as error:
+            yield Finding("goals", world.file.at("tasks", number, "goals"), str(error), entry.id)
 
 
 # --- one task ---------------------------------------------------------------------------------------------------------

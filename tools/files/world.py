@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, cast
 
 from simkit.components.findings import Finding
 from simkit.components.state import State
-from simkit.components.tools import CallTool, StartTools
+from simkit.components.tools import CallTool, StartTools, ToolServer
 from simkit.components.world import Check, Expected
 from simkit.core.conversation import Utterance
 from simkit.core.messages import JsonObject, ToolCall, sorted_json
@@ -21,13 +19,13 @@ from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
 from simkit.errors import UsageError
 from simkit.plugins.component_paths import python_file
-from simkit.plugins.loading import import_file
 from simkit.rule_based.matching import clean, covers
 from simkit.tools.drafts import DraftedState, RowChange
 from simkit.tools.files.check import Written, static_findings
 from simkit.tools.files.data import read_data
 from simkit.tools.files.solutions import Solved, at_once
 from simkit.tools.files.tasks_file import GoalEntry, TaskEntry, TasksFile, read_tasks
+from simkit.tools.files.tools_file import ToolsFile, read_tools
 from simkit.tools.functions import FunctionTools
 
 
@@ -107,29 +105,32 @@ class FileWorld(Written):
 
     @property
     def functions(self) -> tuple[Callable[..., Any], ...]:
-        """The public functions of `tools.py`, in their order.
+        """The public functions of `tools.py`, in their order; empty if it makes a tool server instead.
 
         Raises:
             UsageError: there is no such file, it fails to import, or has no public function.
         """
-        return self._read_functions
+        return self._tools.functions
+
+    @property
+    def played_ahead(self) -> bool:
+        """Whether solutions can be played without a run: the tools are functions."""
+        return self._tools.maker is None
 
     @cached_property
-    def _read_functions(self) -> tuple[Callable[..., Any], ...]:
+    def _tools(self) -> ToolsFile:
         name = self.file.world.tools
-        module = import_file(Path(name), self.home)
-        found = tuple(_functions(module))
-        if not found:
-            raise UsageError(f"{self.shown(name)} has no public function, so there are no tools; add one")
-        return found
+        return read_tools(self.home, name, self.shown(name))
 
     @cached_property
     def start_state(self) -> DraftedState | None:
-        """The state at the start of every task; None for a world without data.
+        """The state at the start of every task; None for a world without data, or whose tool server keeps its own.
 
         Raises:
             UsageError, DataMissing, DataCorrupt: the data cannot be read.
         """
+        if not self.played_ahead:
+            return None
         named = self.file.world.data
         place = named or "data"
         return read_data(self.home / place, self.shown(place), required=named is not None)
@@ -158,13 +159,13 @@ class FileWorld(Written):
     def _server(self) -> FunctionTools:
         return FunctionTools(*self.functions, state=self.start_state, policy=self.policy)
 
-    def tools(self) -> FunctionTools:
-        """The functions as a tool server.
+    def tools(self) -> ToolServer[Any]:
+        """The functions as a tool server, or a new one of the function that makes it.
 
         Raises:
             UsageError, DataMissing, DataCorrupt: tools, data or rules cannot be read.
         """
-        return self._server
+        return self._server if self.played_ahead else self._tools.server(self.policy)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -188,10 +189,26 @@ class FileWorld(Written):
         counts = ", ".join(f"{len(self.tasks(split))} in {split}" for split in self.splits)
         rubrics = sum(goal.rubric is not None for task in tasks for goal in task.goals)
         silent = sum(not task.agenda for task in tasks)
-        lines = [f"{self.name}: {len(self.functions)} tools, {len(tasks)} tasks ({counts})"]
+        tools = _counted(len(self.functions), "tool") if self.played_ahead else f"the tools of `{self.tools().name}`"
+        lines = [f"{self.name}: {tools}, {_counted(len(tasks), 'task')} ({counts})"]
         lines += [f"note: {silent} tasks have no agenda, so the scripted pair did not play them"] if silent else []
         lines += [f"note: {rubrics} rubrics are left to a judge (--judge-model)"] if rubrics else []
         return lines
+
+    def check_task(self, task: Task) -> None:
+        """Check before a run that a task is one of this world, and that its goals can be about tables.
+
+        Raises:
+            UsageError: it is not, or they cannot.
+        """
+        super().check_task(task)
+        for goal in task.goals:
+            if ("state" in goal.detail or "writes" in goal.detail) and self.start_state is None:
+                raise UsageError(self._without_tables(goal.key))
+
+    def _without_tables(self, goal: str) -> str:
+        whose = "no data" if self.played_ahead else "a tool server that keeps its own state"
+        return f"the world `{self.name}` has {whose}, and the goal `{goal}` is about tables; use goals with `call`"
 
     # --- ends ---------------------------------------------------------------------------------------------------------
 
@@ -208,7 +225,7 @@ class FileWorld(Written):
 
     def solved_anew(self, task: Task) -> Solved:
         """The task's solution, played once more."""
-        server = self.tools()
+        server = self._server
         state, calls = server.start(StartTools(task)).state, list[CallRecord]()
         for number, call in enumerate(task.data["solution"]):
             made = ToolCall.of(f"gold_{number}", call["tool"], call["arguments"])
@@ -228,7 +245,7 @@ class FileWorld(Written):
             UsageError: the world has no data, or no such table or column.
         """
         if self.start_state is None:
-            raise UsageError(f"the world `{self.name}` has no data, and the goal `{check.name}` is about its tables")
+            raise UsageError(self._without_tables(check.name))
         if not isinstance(state, DraftedState):
             return False
         wanted = self.solved(self._named(check.detail)).state
@@ -250,13 +267,16 @@ class FileWorld(Written):
         told = tuple(str(goal.detail["told"]) for goal in task.goals if "told" in goal.detail)
         rubrics = [goal.detail for goal in task.goals if "rubric" in goal.detail and "scale" not in goal.detail]
         judged = tuple(str(detail["rubric"]) for detail in rubrics)
+        if not self.played_ahead:
+            raise UsageError(
+                f"the world `{self.name}` has a tool server that keeps its own state, which `final_state` cannot read; "
+                "use the reward `task_goals`"
+            )
         return Expected(digest=self.digest(self.solved(task).state), said=told, judged=judged)
 
 
-def _functions(module: ModuleType) -> Iterator[Callable[..., Any]]:
-    for name, value in vars(module).items():
-        if not name.startswith("_") and inspect.isfunction(value) and value.__module__ == module.__name__:
-            yield value
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _goals(entry: TaskEntry) -> Iterator[Goal]:
