@@ -7,11 +7,8 @@ verifiers 0.4 writes `traces.jsonl`, one episode per line with the traces of its
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
-
-from pydantic import ValidationError
 
 from simkit.components.reward import RewardPart
 from simkit.core.events import Outcome
@@ -19,7 +16,7 @@ from simkit.core.messages import AssistantMessage, Message, UserMessage, text_of
 from simkit.data.imported import ImportedConversation, ImportedFile
 from simkit.data.inspect_logs import is_inspect_log, read_eval_file, read_log
 from simkit.data.message_forms import MessageReader, tools_of
-from simkit.data.row_files import FileRow, as_list, as_number, as_object, file_rows, parsed
+from simkit.data.row_files import FileRow, as_number, as_object, as_objects, file_rows, parsed, unpacked
 from simkit.data.tau_results import is_tau2, is_tau_bench, read_tau2, read_tau_bench
 from simkit.errors import DataCorrupt, DataMissing, UsageError
 
@@ -52,16 +49,9 @@ def read_conversations(path: Path | str, score: str | None = None) -> ImportedFi
         DataCorrupt: it cannot be read; the message says where and why.
         UsageError: it holds no conversations, or nothing of that name gives rewards.
     """
-    path = _file_of(Path(path))
-    try:
-        return _read(path, score)
-    except ValidationError as error:
-        wrong = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in wrong["loc"])
-        raise DataCorrupt(f"{path} holds a message or a tool that cannot be read ({field}: {wrong['msg']})") from error
-
-
-def _read(path: Path, score: str | None) -> ImportedFile:
+    folder = Path(path)
+    inside = (folder / name for name in ("traces.jsonl", "results.jsonl", "results.json"))
+    path = next((file for file in inside if file.is_file()), folder)
     if path.suffix == ".eval":
         if not path.is_file():
             raise DataMissing(f"{path} does not exist; inspect_ai writes its logs to ./logs")
@@ -82,46 +72,33 @@ def _read(path: Path, score: str | None) -> ImportedFile:
     return _traces(rows, path, score) if "traces" in first else _results(rows, path, score)
 
 
-def _file_of(path: Path) -> Path:
-    """The file with the results in a folder of verifiers or tau2-bench; other paths stay."""
-    for name in ("traces.jsonl", "results.jsonl", "results.json"):
-        if (path / name).is_file():
-            return path / name
-    return path
-
-
 # --- verifiers 0.4 ----------------------------------------------------------------------------------------------------
 
 
 def _traces(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedFile:
+    traces = [(row, trace) for row in rows for trace in as_objects(row.value.get("traces"))]
     found: list[ImportedConversation] = []
     branched = 0
-    models: list[str] = []
-    worlds: list[str] = []
-    for row in rows:
-        episode = cast("Row", row.value)
-        worlds.append(str(as_object(episode.get("env")).get("id") or ""))
-        for trace in map(as_object, as_list(episode.get("traces"))):
-            nodes = [as_object(node) for node in as_list(trace.get("nodes"))]
-            leaves = _leaves(nodes)
-            branched += len(leaves) > 1
-            if leaves:
-                found.append(_trace(trace, _path(nodes, leaves[-1]), score, f"{row.place} of {path}"))
-            calls = map(as_object, as_list(trace.get("calls")))
-            models += [str(call["model"]) for call in calls if call.get("model")]
+    for row, trace in traces:
+        nodes = as_objects(trace.get("nodes"))
+        leaves = _leaves(nodes)
+        branched += len(leaves) > 1
+        if leaves:
+            found.append(_trace(trace, _path(nodes, leaves[-1]), score, f"{row.place} of {path}"))
     if not found:
         raise UsageError(f"{path} holds no trace with messages; there is nothing to import")
     names = {part.name for each in found for part in each.parts}
     if score is not None and score not in names:
         raise UsageError(f"{path} has no score {score!r}; it has {', '.join(sorted(names)) or 'none'}")
-    notes = [f"{branched} traces have several branches; the last of each was imported"] if branched else []
+    worlds = (str(as_object(row.value, "env").get("id") or "") for row in rows)
+    models = (str(call["model"]) for _, trace in traces for call in as_objects(trace.get("calls")) if call.get("model"))
     return ImportedFile(
         format="verifiers",
         world=next(filter(None, worlds), path.parent.name),
-        model=next(iter(models), None),
+        model=next(models, None),
         conversations=tuple(found),
         score=score or "reward",
-        notes=tuple(notes),
+        notes=(f"{branched} traces have several branches; the last of each was imported",) if branched else (),
     )
 
 
@@ -141,24 +118,21 @@ def _path(nodes: Sequence[Row], leaf: int) -> list[Row]:
 
 
 def _trace(trace: Row, nodes: Sequence[Row], score: str | None, place: str) -> ImportedConversation:
-    task = as_object(trace.get("task"))
-    data = as_object(task.get("data"))
-    scores = {name: as_object(given) for name, given in as_object(trace.get("rewards")).items()}
+    data = as_object(trace, "task", "data")
+    scores = {name: as_object(given) for name, given in as_object(trace, "rewards").items()}
     rewards = [
-        RewardPart(name, as_number(given.get("score")) or 0.0, as_number(given.get("weight", 1.0)) or 0.0)
+        RewardPart(name, value, as_number(given.get("weight", 1.0)) or 0.0)
         for name, given in scores.items()
-        if as_number(given.get("score")) is not None
+        if (value := as_number(given.get("score"))) is not None
     ]
-    metrics = {name: as_number(value) for name, value in as_object(trace.get("metrics")).items()}
-    parts = (*rewards, *(RewardPart(name, value, 0.0) for name, value in metrics.items() if value is not None))
+    parts = (*rewards, *_measured(as_object(trace, "metrics")))
     total = sum(part.value * part.weight for part in rewards) if rewards else None
-    failures = map(as_object, as_list(trace.get("errors")))
-    errors = [str(error.get("message") or error.get("type")) for error in failures]
+    errors = [str(error.get("message") or error.get("type")) for error in as_objects(trace.get("errors"))]
     messages, _ = MessageReader(place).messages([node.get("message") for node in nodes], "nodes")
     offered = trace.get("tools") or (nodes[0].get("tools") if nodes else None)
-    ids = (each for each in (data.get("id"), data.get("idx"), task.get("key"), "0") if each is not None)
+    ids = (data.get("id"), data.get("idx"), as_object(trace, "task").get("key"))
     return ImportedConversation(
-        task_id=str(next(ids)),
+        task_id=next((str(each) for each in ids if each is not None), "0"),
         messages=messages,
         tools=tools_of(offered, place),
         instructions=_asked(messages),
@@ -169,6 +143,13 @@ def _trace(trace: Row, nodes: Sequence[Row], score: str | None, place: str) -> I
     )
 
 
+def _measured(metrics: Row) -> Iterator[RewardPart]:
+    """The numbers among some values, as parts that do not count."""
+    for name, value in metrics.items():
+        if (number := as_number(value)) is not None:
+            yield RewardPart(name, number, 0.0)
+
+
 def _stopped(row: Row) -> Outcome | None:
     condition = str(row.get("stop_condition") or "")
     return _STOPS.get(condition) or ("turn_limit" if row.get("is_truncated") else None)
@@ -177,69 +158,43 @@ def _stopped(row: Row) -> Outcome | None:
 # --- rows of conversations --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Metadata:
-    """Contents of `metadata.json` beside the results of verifiers."""
-
-    environment: str = ""
-    model: str | None = None
-
-    @classmethod
-    def beside(cls, path: Path) -> _Metadata:
-        """Read it; empty if there is none."""
-        file = path.parent / "metadata.json" if path.is_file() else path / "metadata.json"
-        if not file.is_file():
-            return cls()
-        given = as_object(parsed(file.read_bytes(), f"{file}")[0])
-        return cls(str(given.get("env_id") or given.get("env") or ""), given.get("model"))
-
-
 def _results(rows: Sequence[FileRow], path: Path, score: str | None) -> ImportedFile:
-    known = _Metadata.beside(path)
+    beside = (path.parent if path.is_file() else path) / "metadata.json"
+    known: Row = as_object(parsed(beside.read_bytes(), f"{beside}")[0]) if beside.is_file() else {}
+    environment = str(known.get("env_id") or known.get("env") or "")
     first = cast("Row", rows[0].value)
-    verifiers = bool(known.environment) or {"prompt", "completion", "reward", "example_id"} <= first.keys()
+    verifiers = bool(environment) or {"prompt", "completion", "reward", "example_id"} <= first.keys()
     column = score or next((name for name in _REWARDS if isinstance(first.get(name), int | float)), "")
-    if score is not None and not any(
-        score in row.value or score in as_object(row.value.get("metrics")) for row in rows
-    ):
+    if score is not None and not any(score in row.value or score in as_object(row.value, "metrics") for row in rows):
         raise UsageError(f"{path} has no column {score!r}; it has {', '.join(first)}")
-    found = [
-        _result(cast("Row", row.value), column, f"{row.place} of {path}", number) for number, row in enumerate(rows)
-    ]
     return ImportedFile(
         format="verifiers" if verifiers else "conversations",
-        world=known.environment or path.stem,
-        model=known.model,
-        conversations=tuple(found),
+        world=environment or path.stem,
+        model=known.get("model"),
+        conversations=tuple(
+            _result(row.value, column, f"{row.place} of {path}", number) for number, row in enumerate(rows)
+        ),
         score=column,
     )
 
 
 def _result(row: Row, column: str, place: str, number: int) -> ImportedConversation:
     messages = tuple(_row_messages(row, place))
-    info = row.get("info")
-    info = parsed(info, place)[0] if isinstance(info, str) and info.lstrip().startswith("{") else info
+    info = as_object(unpacked(row.get("info"), place, "{"))
     tools = next((row[name] for name in ("tool_defs", "tools", "functions") if row.get(name)), None)
-    tools = tools or as_object(info).get("oai_tools")
-    error = row.get("error")
-    metrics = {**row, **as_object(row.get("metrics"))}
-    measured = {
-        name: measure
-        for name, value in metrics.items()
-        if name not in _NOT_METRICS
-        and name not in _IDS
-        and name != column
-        and (measure := as_number(value)) is not None
-    }
+    metrics = {**row, **as_object(row, "metrics")}
+    reward = as_number(metrics.get(column))
+    if reward is None and metrics.get(column) is not None:
+        raise DataCorrupt(f"{place}: `{column}` is {metrics[column]!r:.40}; a reward is a number or a boolean")
     return ImportedConversation(
         task_id=next((str(row[name]) for name in _IDS if row.get(name) is not None), str(number)),
         messages=messages,
-        tools=tools_of(tools, place),
+        tools=tools_of(tools or info.get("oai_tools"), place),
         instructions=_asked(messages),
-        reward=_reward(metrics.get(column), column, place) if column else None,
-        parts=tuple(RewardPart(name, value, 0.0) for name, value in measured.items()),
+        reward=reward,
+        parts=tuple(part for part in _measured(metrics) if part.name not in (*_NOT_METRICS, *_IDS, column)),
         outcome=_stopped(row),
-        error=None if not error else _said(error),
+        error=_said(row["error"]) if row.get("error") else None,
     )
 
 
@@ -262,20 +217,10 @@ def _row_messages(row: Row, place: str) -> Iterator[Message]:
             yield from reader.messages(value, name)[0]
 
 
-def _reward(value: Any, column: str, place: str) -> float | None:
-    if value is None:
-        return None
-    number = as_number(value)
-    if number is None:
-        raise DataCorrupt(f"{place}: `{column}` is {value!r:.40}; a reward is a number or a boolean")
-    return number
-
-
 def _said(error: Any) -> str:
-    if isinstance(error, Mapping):
-        known = cast("Row", error)
-        error = known.get("error_chain_str") or known.get("message") or known.get("error") or dict(known)
-    return str(error)[:2000]
+    known = as_object(error)
+    said = known.get("error_chain_str") or known.get("message") or known.get("error")
+    return str(said or error)[:2000]
 
 
 def _asked(messages: Iterable[Message]) -> str:

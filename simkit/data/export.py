@@ -34,7 +34,7 @@ from simkit.store.files import scratch_folder
 from simkit.store.store import Store
 
 MESSAGES = frozenset({"messages", "prompt", "completion", "chosen", "rejected"})
-MAX_ROW_BYTES = 1 << 30
+_MAX_ROW_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def _write_parquet(examples: ExampleSet, out: Path, columns: ColumnOptions) -> N
     types |= {"label": "BOOLEAN"} if examples.kind == "kto" else {}
     types |= {"origin": "JSON"} if columns.origin else {}
     named = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
-    options = f"format='newline_delimited', columns={{{named}}}, maximum_object_size={MAX_ROW_BYTES}"
+    options = f"format='newline_delimited', columns={{{named}}}, maximum_object_size={_MAX_ROW_BYTES}"
     with scratch_folder() as scratch, duckdb.connect() as connection:
         lines, made = scratch / "lines", scratch / "rows.parquet"
         _write_rows(_rows(examples, columns), lines)

@@ -125,29 +125,26 @@ def run_events(found: ImportedFile, run: ImportedRun, path: str) -> Iterator[Eve
     yield RunStarted(run.run_id, run.name, IMPORTED, 0, found.config(path), run.version, now, 0, run.number)
     units = list(_numbered(found.conversations))
     yield UnitsPlanned(run.run_id, 0, tuple(PlannedUnit(each.task_id, trial) for trial, each in units), now)
-    known = {each.task_id: each for _, each in reversed(units) if each.instructions or each.goals}
-    seen: set[str] = set()
+    tasks = {each.task_id: each for _, each in reversed(units)}
+    tasks |= {each.task_id: each for _, each in reversed(units) if each.instructions or each.goals}
     for trial, each in units:
-        if each.task_id not in seen:
-            seen.add(each.task_id)
-            task = known.get(each.task_id, each)
+        if (task := tasks.pop(each.task_id, None)) is not None:
             goals = tuple(asdict(goal) for goal in task.goals)
             yield TaskSeen(run.run_id, task.task_id, found.world, task.split, task.instructions, goals)
         yield from _episode(run, each, trial, now)
-    yield RunFinished(run.run_id, "done", _summary(found, run), time.time())
+    yield RunFinished(run.run_id, "done", _summary(found), time.time())
 
 
-def _summary(found: ImportedFile, run: ImportedRun) -> dict[str, Any]:
+def _summary(found: ImportedFile) -> dict[str, Any]:
     rewards = [each.reward for each in found.conversations if each.reward is not None]
-    faults = sum(each.error is not None for each in found.conversations)
-    average = sum(rewards) / len(rewards) if rewards else None
-    numbers = {
+    return {
+        "imported_from": found.format,
+        "score": found.score,
         "episodes": len(found.conversations),
         "scored": len(rewards),
-        "faults": faults,
-        "average_reward": average,
+        "faults": sum(each.error is not None for each in found.conversations),
+        "average_reward": sum(rewards) / len(rewards) if rewards else None,
     }
-    return {"imported_from": found.format, "score": found.score, **numbers}
 
 
 def _numbered(conversations: Iterable[ImportedConversation]) -> Iterator[tuple[int, ImportedConversation]]:
@@ -171,37 +168,32 @@ def _episode(run: ImportedRun, each: ImportedConversation, trial: int, now: floa
         raise DataCorrupt(f"a tool of task {each.task_id} cannot be recorded ({error}); correct its schema") from error
     yield tools
     yield EpisodeStarted(episode, run.run_id, each.task_id, trial, IMPORTED, tools.toolset_id, (), now, 0)
-    outcome = each.outcome or _outcome(each)
+    ended_by_user = each.messages and each.messages[-1].role == "user"
+    outcome = each.outcome or (
+        "agent_fault" if each.error is not None else "user_ended" if ended_by_user else "agent_ended"
+    )
     branches = list(_branches(each.messages, each.opening))
-    calls = faults = 0
+    names = [branch_id(episode, "", number) for number in range(len(branches))]
     for number, branch in enumerate(branches):
-        last = number == len(branches) - 1
-        calls += len(branch.calls)
-        faults += last and outcome.endswith("_fault")
-        error = each.error if last else None
-        yield branch.added(episode, number, outcome if last else None, error, now)
+        ended, error = (outcome, each.error) if number == len(branches) - 1 else (None, None)
+        parent, rows, calls = names[number - 1] if number else None, tuple(branch.turn), tuple(branch.calls)
+        yield BranchAdded(names[number], episode, parent, "", number, rows, calls, (), ended, error, now)
         if branch.answer:
-            yield BranchExtended(branch_id(episode, "", number), tuple(branch.answer))
+            yield BranchExtended(names[number], tuple(branch.answer))
     yield Episode(
         episode_id=episode,
         reward=None if each.error is not None else each.reward,
         outcome=outcome,
         parts=tuple(asdict(part) for part in each.parts),
-        final_branch_id=branch_id(episode, "", len(branches) - 1),
+        final_branch_id=names[-1],
         turns=len(branches) - 1,
         branches=len(branches) - 1,
-        faults=faults,
+        faults=int(outcome.endswith("_fault")),
         error=each.error,
         at=now,
-        calls=calls,
+        calls=sum(len(branch.calls) for branch in branches),
         full_reward=run.full_reward,
     )
-
-
-def _outcome(each: ImportedConversation) -> Outcome:
-    if each.error is not None:
-        return "agent_fault"
-    return "user_ended" if each.messages and each.messages[-1].role == "user" else "agent_ended"
 
 
 @dataclass(slots=True)
@@ -211,14 +203,6 @@ class _Branch:
     turn: list[MessageRow] = field(default_factory=list[MessageRow])
     answer: list[MessageRow] = field(default_factory=list[MessageRow])
     calls: list[CallRecord] = field(default_factory=list[CallRecord])
-
-    def added(self, episode: str, number: int, outcome: Outcome | None, error: str | None, now: float) -> BranchAdded:
-        """The event of this branch, which is the turn of this number."""
-        parent = branch_id(episode, "", number - 1) if number else None
-        rows, calls = tuple(self.turn), tuple(self.calls)
-        return BranchAdded(
-            branch_id(episode, "", number), episode, parent, "", number, rows, calls, (), outcome, error, now
-        )
 
 
 def _branches(messages: Sequence[Message], opening: int) -> Iterator[_Branch]:

@@ -1,32 +1,34 @@
 """Logs of inspect_ai (`.eval` and `.json`), read without the package.
 
 An `.eval` file is a zip archive of JSON: `header.json` (in an unfinished log `_journal/start.json`), and one file for
-each sample and epoch. Newer versions compress the members with Zstandard, which DuckDB unpacks.
+each sample and epoch. Newer versions compress the members with Zstandard.
 """
 
 from __future__ import annotations
 
-import struct
-import zipfile
+import sys
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-import duckdb
-
 from simkit.components.reward import RewardPart
 from simkit.core.events import Outcome
-from simkit.core.messages import ToolSpec
-from simkit.data.export import MAX_ROW_BYTES
+from simkit.core.messages import Message, ToolSpec
 from simkit.data.imported import ImportedConversation, ImportedFile
 from simkit.data.message_forms import MessageReader, tools_of
-from simkit.data.row_files import as_list, as_number, as_object, parsed, utf8
+from simkit.data.row_files import as_list, as_number, as_object, as_objects, parsed, utf8
 from simkit.errors import DataCorrupt, UsageError
-from simkit.store.files import scratch_folder
+from simkit.store.archive import zstd
+
+if sys.version_info >= (3, 14):
+    import zipfile
+else:
+    from backports.zstd import zipfile
 
 Row = Mapping[str, Any]
 
-_ZSTANDARD = 93
 _GRADES = {"c": 1.0, "i": 0.0, "p": 0.5, "n": 0.0, "yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 """Values of inspect_ai's scores that are no numbers: correct, incorrect, partially correct, no answer."""
 
@@ -55,16 +57,27 @@ def read_eval_file(path: Path, score: str | None) -> ImportedFile:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = {info.filename: info for info in archive.infolist()}
-            header = next((members[name] for name in ("header.json", "_journal/start.json") if name in members), None)
+            names = dict.fromkeys(archive.namelist())
+            header = next((name for name in ("header.json", "_journal/start.json") if name in names), None)
             if header is None:
                 raise DataCorrupt(f"{path} is not a log of inspect_ai: it has neither header.json nor a journal")
-            samples = [members[name] for name in members if name.startswith("samples/") and name.endswith(".json")]
-            read = _Members(archive, path)
-            log = read.json(header)
-            return read_log({**log, "samples": [read.json(info) for info in samples]}, path, score)
+            log = _member(archive, header, path)
+            samples = [name for name in names if name.startswith("samples/") and name.endswith(".json")]
+            return read_log({**log, "samples": [_member(archive, name, path) for name in samples]}, path, score)
     except zipfile.BadZipFile as error:
         raise DataCorrupt(f"{path} is damaged or not an .eval file ({error}); copy it again") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> Row:
+    place = f"{name} of {path}"
+    try:
+        data = utf8(archive.read(name), path)
+    except (NotImplementedError, zipfile.BadZipFile, EOFError, OSError, zlib.error, zstd().ZstdError) as error:
+        raise DataCorrupt(f"{place} cannot be unpacked ({error}); copy the file again") from error
+    value, _ = parsed(data, place)
+    if not isinstance(value, Mapping):
+        raise DataCorrupt(f"{place} is not a JSON object")
+    return cast("Row", value)
 
 
 def read_log(log: Row, path: Path, score: str | None) -> ImportedFile:
@@ -74,7 +87,7 @@ def read_log(log: Row, path: Path, score: str | None) -> ImportedFile:
         DataCorrupt: a sample is not one of inspect_ai.
         UsageError: there is no such scorer, or there are no samples.
     """
-    samples = [as_object(sample) for sample in as_list(log.get("samples"))]
+    samples = as_objects(log.get("samples"))
     if not samples:
         raise UsageError(f"{path} has no samples; logs that were written without them cannot be imported")
     spec = as_object(log.get("eval"))
@@ -102,39 +115,37 @@ def _chosen(log: Row, names: list[str], score: str | None, path: Path) -> str:
         if score not in names:
             raise UsageError(f"{path} has no scorer {score!r}; it has {', '.join(names) or 'none'}")
         return score
-    headline = as_object(as_object(log.get("results")).get("headline")).get("scorer")
-    return next((name for name in names if name == headline), next(iter(names), ""))
+    headline = as_object(log, "results", "headline").get("scorer")
+    return headline if headline in names else next(iter(names), "")
 
 
 def _conversation(sample: Row, scorer: str, place: str) -> ImportedConversation:
     messages, tools = _messages(sample, place)
-    scores = {name: as_object(score) for name, score in as_object(sample.get("scores")).items()}
+    scores = {name: as_object(score) for name, score in as_object(sample, "scores").items()}
     values = {name: _number(score.get("value")) for name, score in scores.items()}
-    parts = [
-        RewardPart(name, value, float(name == scorer), _evidence(scores[name]))
-        for name, value in values.items()
-        if value is not None
-    ]
-    error = sample.get("error")
-    limit = as_object(sample.get("limit")).get("type")
+    error, limit, epoch = sample.get("error"), as_object(sample, "limit").get("type"), sample.get("epoch")
     return ImportedConversation(
         task_id=str(sample.get("id")),
         messages=messages,
         tools=tools,
         instructions=_instructions(sample.get("input")),
-        trial=epoch - 1 if isinstance(epoch := sample.get("epoch"), int) and epoch > 0 else None,
+        trial=epoch - 1 if isinstance(epoch, int) and epoch > 0 else None,
         reward=values.get(scorer),
-        parts=tuple(parts),
+        parts=tuple(
+            RewardPart(name, value, float(name == scorer), str(scores[name].get("answer") or "")[:500])
+            for name, value in values.items()
+            if value is not None
+        ),
         outcome=None if error or limit is None else _LIMITS.get(str(limit), "turn_limit"),
         error=None if not error else str(as_object(error).get("message") or error)[:2000],
     )
 
 
-def _messages(sample: Row, place: str) -> tuple[Any, tuple[ToolSpec, ...]]:
-    given = [_message(as_object(message)) for message in as_list(sample.get("messages"))]
-    attached = as_object(sample.get("attachments"))
+def _messages(sample: Row, place: str) -> tuple[tuple[Message, ...], tuple[ToolSpec, ...]]:
+    given = [_message(message) for message in as_objects(sample.get("messages"))]
+    attached = as_object(sample, "attachments")
     messages, _ = MessageReader(place).messages(_attached(given, attached) if attached else given, "messages")
-    events = map(as_object, as_list(sample.get("events")))
+    events = as_objects(sample.get("events"))
     offered = next((event["tools"] for event in events if event.get("event") == "model" and event.get("tools")), ())
     return messages, tools_of(offered, place)
 
@@ -143,16 +154,12 @@ def _message(message: Row) -> dict[str, Any]:
     """A message in the OpenAI chat form; reasoning that stands in the content becomes a field."""
     kept: dict[str, Any] = {"role": message.get("role"), "content": message.get("content", "")}
     if isinstance(kept["content"], list):
-        parts = [as_object(part) for part in as_list(kept["content"])]
+        parts = as_objects(kept["content"])
         reasoning = [str(part.get("reasoning") or part.get("summary") or "") for part in parts if _is_reasoning(part)]
-        texts = [part for part in parts if not _is_reasoning(part)]
-        kept["content"] = (
-            "".join(str(part.get("text", "")) for part in texts)
-            if all(part.get("type") == "text" for part in texts)
-            else [{"type": part.get("type"), **part} for part in texts]
-        )
+        rest = [{"type": part.get("type"), **part} for part in parts if not _is_reasoning(part)]
+        kept["content"] = _text(rest) if all(part["type"] == "text" for part in rest) else rest
         kept |= {"reasoning_content": "\n".join(reasoning)} if any(reasoning) else {}
-    if calls := [as_object(call) for call in as_list(message.get("tool_calls"))]:
+    if calls := as_objects(message.get("tool_calls")):
         kept["tool_calls"] = [
             {"id": call.get("id"), "function": {"name": call.get("function"), "arguments": call.get("arguments")}}
             for call in calls
@@ -184,81 +191,23 @@ def _attached(value: Any, attachments: Mapping[str, str]) -> Any:
 
 def _instructions(given: Any) -> str:
     """The user's words of a sample's input, by which equal tasks are recognised."""
-    if isinstance(given, str):
-        return given
-    users = (message for message in map(as_object, as_list(given)) if message.get("role") == "user")
-    return "\n".join(_text(message.get("content")) for message in users)
+    users = [message for message in as_objects(given) if message.get("role") == "user"]
+    return given if isinstance(given, str) else "\n".join(_text(message.get("content")) for message in users)
 
 
 def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(str(as_object(part).get("text", "")) for part in as_list(content))
+    return content if isinstance(content, str) else "".join(str(part.get("text", "")) for part in as_objects(content))
 
 
 def _number(value: Any) -> float | None:
     """The value of a score as a number; None if it is not a number. The average of the values of a mapping."""
-    match value:
-        case bool() | int() | float():
-            return as_number(value)
-        case str():
-            try:
-                word = value.strip().lower()
-                return _GRADES[word] if word in _GRADES else as_number(float(word))
-            except ValueError:
-                return None
-        case Mapping() | list():
-            given = [*as_object(cast("Any", value)).values(), *as_list(cast("Any", value))]
-            numbers = [_number(each) for each in given]
-            known = [number for number in numbers if number is not None]
-            return sum(known) / len(known) if known and len(known) == len(numbers) else None
-        case _:
-            return None
-
-
-def _evidence(score: Row) -> str:
-    return str(score.get("answer") or "")[:500]
-
-
-class _Members:
-    """Members of a zip archive as JSON."""
-
-    def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
-        self._archive = archive
-        self._path = path
-
-    def json(self, info: zipfile.ZipInfo) -> Row:
-        """One member.
-
-        Raises:
-            DataCorrupt: it is damaged.
-        """
-        place = f"{info.filename} of {self._path}"
-        if info.compress_type == _ZSTANDARD:
-            data: bytes | str = self._unpacked(info, place)
-        else:
-            try:
-                data = utf8(self._archive.read(info), self._path)
-            except (NotImplementedError, zipfile.BadZipFile, EOFError, OSError) as error:
-                raise DataCorrupt(f"{place} cannot be unpacked ({error}); copy the file again") from error
-        value, _ = parsed(data, place)
-        if not isinstance(value, Mapping):
-            raise DataCorrupt(f"{place} is not a JSON object")
-        return cast("Row", value)
-
-    def _unpacked(self, info: zipfile.ZipInfo, place: str) -> str:
-        """The text of a member that is compressed with Zstandard, which this Python's zipfile cannot unpack."""
-        with self._path.open("rb") as file:
-            file.seek(info.header_offset + 26)
-            name, extra = struct.unpack("<HH", file.read(4))
-            file.seek(info.header_offset + 30 + name + extra)
-            packed = file.read(info.compress_size)
-        with scratch_folder() as scratch, duckdb.connect() as connection:
-            (scratch / "member").write_bytes(packed)
-            options = f"compression='zstd', format='unstructured', maximum_object_size={MAX_ROW_BYTES}"
-            try:
-                query = f"SELECT json::VARCHAR FROM read_json_objects(?, {options})"
-                found = connection.execute(query, [str(scratch / "member")]).fetchall()
-            except duckdb.Error as error:
-                raise DataCorrupt(f"{place} cannot be unpacked ({str(error).splitlines()[0]})") from error
-        return "".join(text for (text,) in found)
+    if isinstance(value, str):
+        word = value.strip().lower()
+        with suppress(ValueError):
+            return _GRADES[word] if word in _GRADES else as_number(float(word))
+        return None
+    if isinstance(value, Mapping | list):
+        numbers = [_number(each) for each in (*as_object(value).values(), *as_list(value))]
+        known = [number for number in numbers if number is not None]
+        return sum(known) / len(known) if known and len(known) == len(numbers) else None
+    return as_number(value)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -21,36 +21,15 @@ import orjson
 
 from simkit.core.messages import AssistantMessage, Message, UserMessage, parse_message, text_of
 from simkit.data.conversations import has_error_marker
-from simkit.data.examples import ExampleSet, KtoExample, example_digest, prompt_digest
+from simkit.data.examples import ExampleSet, KtoExample, Messages, prompt_digest
 from simkit.data.origins import ExampleOrigin
 from simkit.errors import DataCorrupt
 
 INNER = "data/llama3-josh-toolwoz-for-KTO.zip"
 OUT_OF_RETRIES = "Error: Agent ran out of retries."
 
-Messages: TypeAlias = tuple[Message, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Branch:
-    """One turn of a path of a tree, with all messages before it."""
-
-    messages: Messages
-    successful: bool
-    golden: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Simulation:
-    """One dialogue of the release."""
-
-    task_id: str
-    branches: tuple[_Branch, ...]
-    finished: bool
-
-    @property
-    def golden(self) -> Iterator[_Branch]:
-        return (branch for branch in self.branches if branch.golden)
+Branch: TypeAlias = tuple[Messages, bool, bool]
+"""One turn of a path of a tree with all messages before it, and whether it was successful and golden."""
 
 
 def read_release(path: Path) -> ExampleSet:
@@ -64,31 +43,40 @@ def read_release(path: Path) -> ExampleSet:
     Raises:
         DataCorrupt: it is another file, or damaged.
     """
-    with zip_members(path) as archive:
-        inside = INNER if INNER in archive.namelist() else None
-        if inside is None:
-            return _examples(_simulations(archive, path))
-        with zipfile.ZipFile(io.BytesIO(archive.read(inside))) as inner:
-            return _examples(_simulations(inner, path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if INNER not in archive.namelist():
+                return _examples(archive, path)
+            with zipfile.ZipFile(io.BytesIO(archive.read(INNER))) as inner:
+                return _examples(inner, path)
+    except zipfile.BadZipFile as error:
+        raise DataCorrupt(f"{path} is damaged or not a zip file ({error}); download it again") from error
 
 
-def _simulations(archive: zipfile.ZipFile, path: Path) -> list[_Simulation]:
+def _examples(archive: zipfile.ZipFile, path: Path) -> ExampleSet:
     names = sorted(name for name in archive.namelist() if name.endswith(".json") and "/sim_" in f"/{name}")
     if not names:
         raise DataCorrupt(f"{path} holds no simulated dialogues (sim_*.json); it must be josh-train's wheel or its zip")
-    return [
-        _simulation(Path(name).stem.removeprefix("sim_"), archive.read(name), f"{name} in {path}") for name in names
-    ]
+    removed = Counter[str]()
+    found: list[KtoExample] = []
+    for name in names:
+        branches, finished = _dialogue(archive.read(name), f"{name} in {path}")
+        if not finished:
+            removed["unfinished"] += 1
+        elif any(_is_error(message) for messages, _, golden in branches if golden for message in messages):
+            removed["error_markers"] += 1
+        else:
+            found += _judged(Path(name).name.removeprefix("sim_"), branches, removed)
+    examples = ExampleSet("kto", tuple(found), removed).distinct()
+    return replace(examples, removed={reason: n for reason, n in sorted(examples.removed.items()) if n})
 
 
-def _simulation(dialogue: str, data: bytes, place: str) -> _Simulation:
+def _dialogue(data: bytes, place: str) -> tuple[list[Branch], bool]:
+    """The branches of a dialogue, and whether it reached all goals."""
     try:
         found = orjson.loads(data)
-        branches = tuple(
-            _Branch(_parsed(messages), bool(successful), bool(golden))
-            for messages, successful, golden in found["training_paths"]
-        )
-        return _Simulation(f"{dialogue}.json", branches, bool(found["100_percent_reached"]))
+        branches = [(_parsed(messages), bool(won), bool(golden)) for messages, won, golden in found["training_paths"]]
+        return branches, bool(found["100_percent_reached"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataCorrupt(f"{place} is not a dialogue of the release ({type(error).__name__}: {error})") from error
 
@@ -100,81 +88,33 @@ def _parsed(messages: Sequence[Any]) -> Messages:
     return tuple(found)
 
 
-def _examples(simulations: Iterable[_Simulation]) -> ExampleSet:
-    removed: Counter[str] = Counter()
-    kept: dict[bytes, KtoExample] = {}
-    for simulation in simulations:
-        if not simulation.finished:
-            removed["unfinished"] += 1
-        elif any(_erroneous(branch.messages) for branch in simulation.golden):
-            removed["error_markers"] += 1
-        else:
-            for example in _judged(simulation, removed):
-                if kept.setdefault(example_digest(example), example) is not example:
-                    removed["duplicates"] += 1
-    return ExampleSet("kto", tuple(kept.values()), {reason: n for reason, n in sorted(removed.items()) if n})
-
-
-def _erroneous(messages: Messages) -> bool:
-    return any(has_error_marker(*_author_and_text(message)) for message in messages)
-
-
-def _author_and_text(message: Message) -> tuple[str, str]:
-    """Author and text; in the release's text protocol, results of tools are user messages."""
+def _is_error(message: Message) -> bool:
+    """Whether a message holds an error marker; in the release's text protocol, results of tools are user messages."""
     text = text_of(message)
     if isinstance(message, AssistantMessage):
-        return "agent", text
-    return ("tool" if text.startswith("APIRETURN") else "user"), text
+        return has_error_marker("agent", text)
+    return text.startswith("APIRETURN") and has_error_marker("tool", text)
 
 
-def _judged(simulation: _Simulation, removed: Counter[str]) -> Iterator[KtoExample]:
-    """Golden answers, and failed answers to the same prompts."""
-    answers = [answer for branch in simulation.branches for answer in _answers(branch)]
-    chosen = {answer.name for answer in answers if answer.branch.golden}
+def _judged(task_id: str, branches: Sequence[Branch], removed: Counter[str]) -> Iterator[KtoExample]:
+    """Golden answers, and failed answers to the same prompts; an answer is known by its prompt and itself."""
+    answers: dict[tuple[bytes, bytes], tuple[Messages, Message]] = {}
+    chosen: set[tuple[bytes, bytes]] = set()
+    good: set[tuple[bytes, bytes]] = set()
+    for messages, successful, golden in reversed(branches):
+        for index, message in reversed([*enumerate(messages)]):
+            if isinstance(message, AssistantMessage):
+                name = (prompt_digest(messages[:index], ()), message.digest())
+                answers[name] = (messages[:index], message)
+                chosen.update([name] if golden else ())
+                good.update([name] if golden or successful else ())
     points = {prompt for prompt, _ in chosen}
-    good = chosen | {answer.name for answer in answers if answer.branch.successful}
-    for answer in {answer.name: answer for answer in reversed(answers)}.values():
-        desirable = answer.name in chosen
-        if not desirable and (answer.name in good or answer.name[0] not in points):
+    origin = ExampleOrigin(run_id="josh-train", task_id=task_id, world="toolwoz", split="train")
+    for name, (prompt, message) in answers.items():
+        desirable = name in chosen
+        if not desirable and (name in good or name[0] not in points):
             continue  # it precedes a fork, or no golden answer has its prompt
-        if any(text_of(message) == OUT_OF_RETRIES for message in answer.prompt):
+        if any(text_of(each) == OUT_OF_RETRIES for each in prompt):
             removed["runtime_words"] += 1
         else:
-            origin = ExampleOrigin(run_id="josh-train", task_id=simulation.task_id, world="toolwoz", split="train")
-            yield KtoExample(prompt=answer.prompt, completion=(answer.message,), label=desirable, origin=origin)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """One message of the agent; its name consists of the digests of its prompt and of itself."""
-
-    branch: _Branch
-    index: int
-    name: tuple[bytes, bytes]
-
-    @property
-    def prompt(self) -> Messages:
-        return self.branch.messages[: self.index]
-
-    @property
-    def message(self) -> Message:
-        return self.branch.messages[self.index]
-
-
-def _answers(branch: _Branch) -> Iterator[_Answer]:
-    messages = branch.messages
-    for index, message in enumerate(messages):
-        if isinstance(message, AssistantMessage):
-            yield _Answer(branch, index, (prompt_digest(messages[:index], ()), message.digest()))
-
-
-def zip_members(path: Path) -> zipfile.ZipFile:
-    """Open a zip file.
-
-    Raises:
-        DataCorrupt: it is not a zip file.
-    """
-    try:
-        return zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise DataCorrupt(f"{path} is damaged or not a zip file ({error}); download it again") from error
+            yield KtoExample(prompt=prompt, completion=(message,), label=desirable, origin=origin)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from simkit.core.messages import ToolResult
 from simkit.core.out_files import check_out_file
 from simkit.data.export import replacing, write_lines
 from simkit.data.origins import ExampleOrigin, origin_file
+from simkit.data.row_files import as_object
 from simkit.errors import UsageError
 from simkit.plugins.component_paths import BaseFolders
 from simkit.store.reader import Reader
@@ -44,7 +44,7 @@ def write_results(reader: Reader, run: str, out: Path, *, origin: bool = True) -
     recorded = recorded_run(reader, known)
     if not recorded.episodes:
         raise UsageError(f"the run {run} has no finished episode; there is nothing to write")
-    world = _world_of(reader, known)
+    world = _world_of(reader, recorded)
     content = orjson.dumps(world.results(recorded), option=orjson.OPT_INDENT_2)
     with replacing(out) as unfinished:
         unfinished.write_bytes(content + b"\n")
@@ -55,13 +55,13 @@ def write_results(reader: Reader, run: str, out: Path, *, origin: bool = True) -
 
 def _origins(run: RecordedRun, world: str) -> Iterator[dict[str, Any]]:
     """The origin of each episode."""
+    ran = ExampleOrigin(run_id=run.run_id, agent=run.agent, model=run.model or "", simkit=run.version, world=world)
     for each in run.episodes:
-        where = ExampleOrigin(run_id=run.run_id, episode_id=each.episode_id, task_id=each.task_id, trial=each.trial)
-        played = replace(where, agent=run.agent, model=run.model or "", reward=each.reward, simkit=run.version)
-        yield replace(played, world=world, split=each.split).to_json()
+        played = replace(ran, episode_id=each.episode_id, task_id=each.task_id, trial=each.trial)
+        yield replace(played, reward=each.reward, split=each.split).to_json()
 
 
-def _world_of(reader: Reader, run: RunRow) -> World:
+def _world_of(reader: Reader, run: RecordedRun) -> World:
     """The world of a run, with its options.
 
     Raises:
@@ -73,10 +73,9 @@ def _world_of(reader: Reader, run: RunRow) -> World:
         raise UsageError(
             f"the run {run.name} has tasks of {len(names)} worlds; write the results of a run of one world"
         )
-    config = _config(reader, run)
-    chosen = str(config.get("world") or names[0])
-    options = {"variant": config["variant"]} if config.get("variant") else {}
-    return load_world(chosen, BaseFolders.recorded(config).of(chosen), **options)
+    chosen = str(run.config.get("world") or names[0])
+    options = {"variant": run.config["variant"]} if run.config.get("variant") else {}
+    return load_world(chosen, BaseFolders.recorded(run.config).of(chosen), **options)
 
 
 def recorded_run(reader: Reader, run: RunRow) -> RecordedRun:
@@ -85,8 +84,8 @@ def recorded_run(reader: Reader, run: RunRow) -> RecordedRun:
     Raises:
         StoreError: the store cannot be read.
     """
-    (about,) = reader.rows("SELECT name, seed, version, started_at FROM runs WHERE run_id = ?", [run.run_id])
-    config = _config(reader, run)
+    (about,) = reader.rows(_RUN, [run.run_id])
+    config = orjson.loads(about["config"] or "{}")
     models = {row["role"]: row["model"] for row in reader.rows(_MODELS, [run.run_id])}
     messages: dict[str, list[RecordedMessage]] = defaultdict(list)
     for row in reader.rows(_MESSAGES, [run.run_id]):
@@ -97,64 +96,35 @@ def recorded_run(reader: Reader, run: RunRow) -> RecordedRun:
         seed=int(about["seed"]),
         config=config,
         version=about["version"] or "",
-        started=_seconds(about["started_at"]),
+        started=about["started"],
         agent=str(config.get("agent") or ""),
         user=str(config.get("user") or ""),
         model=models.get("agent") or config.get("model"),
-        user_model=models.get("user") or _imported(config).get("user_model"),
-        episodes=tuple(_episode(row, messages) for row in reader.rows(_EPISODES, [run.run_id])),
+        user_model=models.get("user") or as_object(config, "imported").get("user_model"),
+        episodes=tuple(_episode(row, messages[row["episode_id"]]) for row in reader.rows(_EPISODES, [run.run_id])),
     )
 
 
 def _message(row: Row) -> RecordedMessage:
     call = None
     if row["name"] is not None:
-        call = {"id": row["call_id"], "name": row["name"], "arguments": row["arguments"], "text": _text(row["result"])}
+        text = ToolResult(value=orjson.loads(row["result"] or "null")).text
+        call = {"id": row["call_id"], "name": row["name"], "arguments": row["arguments"], "text": text}
     message = orjson.loads(row["message"])
     return RecordedMessage(
         author=row["author"], message=message, heard=row["heard"], call=call, error=bool(row["error"])
     )
 
 
-def _text(result: str | None) -> str:
-    """The result of a call as the caller read it; see `ToolResult.text`."""
-    return ToolResult(value=orjson.loads(result or "null")).text
-
-
-def _config(reader: Reader, run: RunRow) -> Row:
-    ((config,),) = reader.query("SELECT config FROM runs WHERE run_id = ?", [run.run_id]).rows
-    return orjson.loads(config or "{}")
-
-
-def _imported(config: Row) -> Row:
-    return config.get("imported") or {}
-
-
-def _episode(row: Row, messages: Mapping[str, list[RecordedMessage]]) -> RecordedEpisode:
-    return RecordedEpisode(
-        episode_id=row["episode_id"],
-        task_id=row["task_id"],
-        split=row["split"] or "",
-        trial=row["trial"],
-        outcome=row["outcome"] or "",
-        instructions=row["instructions"] or "",
-        reward=row["reward"],
-        parts=tuple(_parts(row["parts"])),
-        error=row["error"],
-        messages=tuple(messages.get(row["episode_id"], ())),
-        started=_seconds(row["started_at"]),
-        finished=_seconds(row["finished_at"]),
+def _episode(row: Row, messages: Sequence[RecordedMessage]) -> RecordedEpisode:
+    parts = tuple(
+        RewardPart(part["name"], part["value"], part.get("weight", 1.0), part.get("evidence", ""))
+        for part in orjson.loads(row["parts"] or "[]")
     )
+    return RecordedEpisode(**dict[str, Any](row, parts=parts, messages=tuple(messages)))
 
 
-def _parts(text: str | None) -> Iterator[RewardPart]:
-    for part in orjson.loads(text or "[]"):
-        yield RewardPart(part["name"], part["value"], part.get("weight", 1.0), part.get("evidence", ""))
-
-
-def _seconds(moment: datetime | None) -> float:
-    return 0.0 if moment is None else moment.replace(tzinfo=UTC).timestamp()
-
+_RUN = "SELECT name, seed, version, config, coalesce(epoch(started_at), 0) AS started FROM runs WHERE run_id = ?"
 
 _MODELS = """
 SELECT role, any_value(model ORDER BY model) AS model FROM model_calls SEMI JOIN (
@@ -163,8 +133,11 @@ SELECT role, any_value(model ORDER BY model) AS model FROM model_calls SEMI JOIN
 """
 
 _EPISODES = """
-SELECT e.*, t.split, t.instructions FROM episodes e
-LEFT JOIN (
+SELECT
+    e.episode_id, e.task_id, coalesce(t.split, '') AS split, e.trial, coalesce(e.outcome, '') AS outcome,
+    coalesce(t.instructions, '') AS instructions, e.reward, e.parts, e.error,
+    coalesce(epoch(e.started_at), 0) AS started, epoch(e.finished_at) AS finished
+FROM episodes e LEFT JOIN (
     SELECT task_id, any_value(split) AS split, any_value(instructions) AS instructions FROM tasks WHERE run_id = $1
     GROUP BY ALL
 ) t USING (task_id)

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from simkit.components.reward import RewardPart
 from simkit.core.events import Outcome
-from simkit.core.tasks import Goal, goals_of_calls
+from simkit.core.messages import AssistantMessage
+from simkit.core.tasks import goals_of_calls
 from simkit.data.imported import REQUESTOR, ImportedConversation, ImportedFile
 from simkit.data.message_forms import MessageReader
-from simkit.data.row_files import FileRow, as_list, as_number, as_object, parsed
+from simkit.data.row_files import FileRow, as_list, as_number, as_object, as_objects, parsed
 from simkit.data.tau2_tasks import goals_of, scenario_text
 from simkit.errors import DataCorrupt, UsageError
 
@@ -55,18 +57,18 @@ def read_tau_bench(rows: Sequence[FileRow], path: Path, score: str | None) -> Im
     _check_score(score, path)
     found = [_tau_bench_row(as_object(row.value), f"{row.place} of {path}") for row in rows]
     tools = {str(goal.detail["tool"]) for each in found for goal in each.goals}
-    tools |= {call.name for each in found for message in each.messages for call in _calls_of(message)}
+    answers = [message for each in found for message in each.messages if isinstance(message, AssistantMessage)]
+    tools |= {call.name for message in answers for call in message.tool_calls or ()}
     faults = sum(each.error is not None for each in found)
-    notes = ["the tasks are taken for those of the split `test`, since the file does not name it"]
-    if faults:
-        notes.append(f"{faults} conversations ended in an error; tau-bench counts them with the reward 0")
+    split = "the tasks are taken for those of the split `test`, since the file does not name it"
+    counted = f"{faults} conversations ended in an error; tau-bench counts them with the reward 0"
     return ImportedFile(
         format="tau-bench",
         world=_domain(tools) or path.stem,
         reward=_REWARD,
         conversations=tuple(found),
         score="reward",
-        notes=tuple(notes),
+        notes=(split, counted) if faults else (split,),
     )
 
 
@@ -78,29 +80,21 @@ def _domain(tools: set[str]) -> str:
 
 
 def _tau_bench_row(row: Row, place: str) -> ImportedConversation:
-    info = as_object(row.get("info"))
-    task = as_object(info.get("task"))
-    messages = MessageReader(place).messages(list(_as_calls(as_list(row.get("traj")), place)), "traj")[0]
-    error = info.get("error")
+    task = as_object(row, "info", "task")
+    error = as_object(row, "info").get("error")
+    actions = _named(task.get("actions"), place)
     return ImportedConversation(
         task_id=f"test-{row.get('task_id')}",
         split="test",
-        messages=messages,
+        messages=MessageReader(place).messages(list(_as_calls(as_objects(row.get("traj")))), "traj")[0],
         instructions=str(task.get("instruction") or ""),
-        goals=goals_of_calls(_action(as_object(action), "kwargs", place) for action in as_list(task.get("actions"))),
-        trial=trial if isinstance(trial := row.get("trial"), int) and trial >= 0 else None,
+        goals=goals_of_calls((action["name"], as_object(action, "kwargs")) for action in actions),
+        trial=_trial(row),
         reward=None if error else _number(row.get("reward"), place),
-        parts=tuple(_tau_bench_parts(as_object(as_object(info.get("reward_info")).get("info")))),
-        outcome=None if error else _tau_bench_outcome(as_list(row.get("traj"))),
+        parts=tuple(_tau_bench_parts(as_object(row, "info", "reward_info", "info"))),
+        outcome=None if error else _tau_bench_outcome(as_objects(row.get("traj"))),
         error=str(error)[:2000] if error else None,
     )
-
-
-def _action(action: Row, arguments: str, place: str) -> tuple[str, Row]:
-    name = action.get("name")
-    if not isinstance(name, str):
-        raise DataCorrupt(f"{place}: an action of the task has no name; write the file again")
-    return name, as_object(action.get(arguments))
 
 
 def _tau_bench_parts(info: Row) -> Iterator[RewardPart]:
@@ -111,32 +105,31 @@ def _tau_bench_parts(info: Row) -> Iterator[RewardPart]:
         yield RewardPart(f"said:{text}", float(bool(said)))
 
 
-def _tau_bench_outcome(messages: Sequence[Any]) -> Outcome:
-    last: Row = as_object(messages[-1]) if messages else {}
+def _tau_bench_outcome(messages: Sequence[Row]) -> Outcome:
+    last: Row = messages[-1] if messages else {}
     if last.get("role") == "user" and STOP in str(last.get("content")):
         return "user_ended"
     transferred = last.get("name") == "transfer_to_human_agents" or "Transfer successful" in str(last.get("content"))
     return "agent_ended" if transferred else "decision_limit"
 
 
-def _as_calls(messages: Sequence[Any], place: str) -> Iterator[Row]:
+def _as_calls(messages: Sequence[Row]) -> Iterator[Row]:
     """The messages of a conversation, those of text agents in the form of tool calls.
 
     Text agents write `Action:` and a JSON object; results come back as messages of the user.
     """
     waiting: str | None = None
-    for number, given in enumerate(messages):
-        message = as_object(given)
-        content = message.get("content")
-        if message.get("role") == "user" and waiting and str(content).startswith(_OBSERVED):
+    for number, message in enumerate(messages):
+        role, content = message.get("role"), message.get("content")
+        if role == "user" and waiting and str(content).startswith(_OBSERVED):
             text = str(content).removeprefix(_OBSERVED)
             yield {"role": "tool", "tool_call_id": waiting, "content": text, **_failed(text)}
-        elif message.get("role") == "tool":
+        elif role == "tool":
             yield {**message, **_failed(content)}
         else:
-            message = _text_action(message, number) if message.get("role") == "assistant" else message
-            calls = as_list(message.get("tool_calls"))
-            waiting = str(as_object(calls[0]).get("id")) if calls else None
+            message = _text_action(message, number) if role == "assistant" else message
+            calls = as_objects(message.get("tool_calls"))
+            waiting = str(calls[0].get("id")) if calls else None
             yield message
 
 
@@ -150,10 +143,9 @@ def _text_action(message: Row, number: int) -> Row:
     if message.get("tool_calls") or not isinstance(content, str) or "Action:" not in content:
         return message
     thought, _, written = content.rpartition("Action:")
-    try:
-        action: Row = as_object(json.loads(written))
-    except ValueError:
-        action = {}
+    action: Row = {}
+    with suppress(ValueError):
+        action = as_object(json.loads(written))
     name, arguments = action.get("name", _RESPOND), action.get("arguments")
     reasoning = thought.strip().removeprefix("Thought:").strip()
     kept = {"role": "assistant"} | ({"reasoning_content": reasoning} if reasoning else {})
@@ -189,7 +181,7 @@ _PARTS = (
 
 def is_tau2(first: Row) -> bool:
     """Whether a row is the whole of a result file of tau2-bench."""
-    return {"info", "tasks"} <= first.keys() and "environment_info" in as_object(first.get("info"))
+    return {"info", "tasks"} <= first.keys() and "environment_info" in as_object(first, "info")
 
 
 def read_tau2(results: Row, path: Path, score: str | None) -> ImportedFile:
@@ -200,19 +192,18 @@ def read_tau2(results: Row, path: Path, score: str | None) -> ImportedFile:
         UsageError: another score than `reward` was named, or there are no simulations.
     """
     _check_score(score, path)
-    info = as_object(results["info"])
-    domain = as_object(info["environment_info"]).get("domain_name")
-    tasks = {str(task.get("id")): task for task in map(as_object, as_list(results["tasks"]))}
-    simulations = [as_object(each) for each in as_list(results.get("simulations"))] or _simulation_files(results, path)
+    info = as_object(results, "info")
+    tasks = {str(task.get("id")): task for task in as_objects(results["tasks"])}
+    simulations = as_objects(results.get("simulations")) or _simulation_files(results, path)
     if not simulations:
         raise UsageError(f"{path} has no simulations; there is nothing to import")
     found = [_simulation(each, tasks, f"simulation {each.get('id')} of {path}") for each in simulations]
-    agent, user = (as_object(info.get(f"{side}_info")) for side in ("agent", "user"))
+    agent, user = (as_object(info, f"{side}_info") for side in ("agent", "user"))
     facts = {"agent": agent.get("implementation"), "user": user.get("implementation"), "user_model": user.get("llm")}
     facts |= {name: info.get(name) for name in ("git_commit", "seed", "max_steps", "max_errors")}
     return ImportedFile(
         format="tau2-bench",
-        world=f"tau2:{domain}",
+        world=f"tau2:{as_object(info, 'environment_info').get('domain_name')}",
         reward=_REWARD,
         model=agent.get("llm"),
         conversations=tuple(sorted(found, key=lambda each: each.trial or 0)),
@@ -224,7 +215,7 @@ def read_tau2(results: Row, path: Path, score: str | None) -> ImportedFile:
 def _simulation_files(results: Row, path: Path) -> list[Row]:
     """The simulations of a folder; each that the index names must be there."""
     files = {file.stem: file for file in sorted((path.parent / "simulations").glob("*.json"))}
-    named = [str(as_object(entry).get("id")) for entry in as_list(results.get("simulation_index"))]
+    named = [str(entry.get("id")) for entry in as_objects(results.get("simulation_index"))]
     missing = [name for name in named if name not in files]
     if missing:
         raise DataCorrupt(
@@ -239,16 +230,17 @@ def _simulation(row: Row, tasks: Mapping[str, Row], place: str) -> ImportedConve
         raise DataCorrupt(f"{place} has no messages; simulations of voice agents (`ticks`) cannot be imported")
     task = tasks.get(str(row.get("task_id")), {})
     reason = str(row.get("termination_reason"))
-    judged = as_object(row.get("reward_info"))
+    judged = as_object(row, "reward_info")
     broken = reason in _BROKEN
-    given = list(_tau2_messages(as_list(row["messages"])))
+    given = list(_tau2_messages(row["messages"]))
+    actions = _named(as_object(task, "evaluation_criteria").get("actions"), place)
     return ImportedConversation(
         task_id=str(row.get("task_id")),
         opening=_opening(task, given),
         messages=MessageReader(place).messages(given, "messages")[0],
         instructions=scenario_text(as_object(task["user_scenario"])) if task.get("user_scenario") else "",
-        goals=_gold(as_object(task.get("evaluation_criteria")), place),
-        trial=trial if isinstance(trial := row.get("trial"), int) and trial >= 0 else None,
+        goals=goals_of([{**action, "arguments": as_object(action, "arguments")} for action in actions]),
+        trial=_trial(row),
         reward=None if broken else _number(judged.get("reward"), place),
         parts=tuple(_tau2_parts(judged)),
         outcome=_ENDS.get(reason),
@@ -256,17 +248,9 @@ def _simulation(row: Row, tasks: Mapping[str, Row], place: str) -> ImportedConve
     )
 
 
-def _gold(criteria: Row, place: str) -> tuple[Goal, ...]:
-    actions = [as_object(action) for action in as_list(criteria.get("actions"))]
-    for action in actions:
-        if not isinstance(action.get("name"), str):
-            raise DataCorrupt(f"{place}: an action of the task has no name; write the file again")
-    return goals_of([{**action, "arguments": as_object(action.get("arguments"))} for action in actions])
-
-
 def _opening(task: Row, messages: Sequence[Row]) -> int:
     """How many messages came before the agent's model was asked: the task's history, or the fixed greeting."""
-    if history := as_list(as_object(task.get("initial_state")).get("message_history")):
+    if history := as_list(as_object(task, "initial_state").get("message_history")):
         return len(list(_tau2_messages(history)))
     first: Row = messages[0] if messages else {}
     return int(first.get("role") == "assistant" and not first.get("tool_calls"))
@@ -277,13 +261,13 @@ def _tau2_parts(judged: Row) -> Iterator[RewardPart]:
 
     A component without its checks is one part.
     """
-    decisive = as_object(judged.get("reward_breakdown"))
-    state = as_number(as_object(judged.get("db_check")).get("db_reward"))
+    decisive = as_object(judged, "reward_breakdown")
+    state = as_number(as_object(judged, "db_check").get("db_reward"))
     state = as_number(decisive.get("DB")) if state is None else state
     if state is not None:
         yield RewardPart("state", state, float("DB" in decisive))
     for component, column, name, met in _PARTS:
-        checks = [as_object(check) for check in as_list(judged.get(column))]
+        checks = as_objects(judged.get(column))
         weight = float(component in decisive)
         for check in checks:
             yield RewardPart(f"{name}:{_checked(check)}", float(bool(check.get(met))), weight)
@@ -294,19 +278,18 @@ def _tau2_parts(judged: Row) -> Iterator[RewardPart]:
 
 def _checked(check: Row) -> str:
     """What a check is about: a text, a statement, the function of a condition or the name of a call."""
-    named = as_object(check.get("env_assertion")) or as_object(check.get("action"))
+    named = as_object(check, "env_assertion") or as_object(check, "action")
     found = (check.get("info"), check.get("nl_assertion"), named.get("func_name"), named.get("name"))
     return str(next((each for each in found if each), ""))[:500]
 
 
 def _tau2_messages(messages: Sequence[Any]) -> Iterator[Row]:
     """The messages in the OpenAI chat form; those of the user's own tools say so in the field `requestor`."""
-    for given in messages:
-        message = as_object(given)
+    for message in as_objects(messages):
         if parts := as_list(message.get("tool_messages")):
             yield from _tau2_messages(parts)
             continue
-        role, calls = message.get("role"), [as_object(call) for call in as_list(message.get("tool_calls"))]
+        role, calls = message.get("role"), as_objects(message.get("tool_calls"))
         kept: dict[str, Any] = {"role": role, "content": message.get("content")}
         if calls:
             kept["tool_calls"] = [_tau2_call(call) for call in calls]
@@ -319,7 +302,7 @@ def _tau2_messages(messages: Sequence[Any]) -> Iterator[Row]:
 
 
 def _tau2_call(call: Row) -> Row:
-    function = {"name": str(call.get("name")), "arguments": as_object(call.get("arguments"))}
+    function = {"name": str(call.get("name")), "arguments": as_object(call, "arguments")}
     return {"id": str(call.get("id")), "type": "function", "function": function}
 
 
@@ -331,14 +314,21 @@ def _check_score(score: str | None, path: Path) -> None:
         raise UsageError(f"{path} has no score {score!r}; its conversations have one, `reward`: leave --score out")
 
 
+def _trial(row: Row) -> int | None:
+    trial = row.get("trial")
+    return trial if isinstance(trial, int) and trial >= 0 else None
+
+
+def _named(actions: Any, place: str) -> list[Row]:
+    """The gold actions of a task."""
+    found = as_objects(actions)
+    if not all(isinstance(action.get("name"), str) for action in found):
+        raise DataCorrupt(f"{place}: an action of the task has no name; write the file again")
+    return found
+
+
 def _number(value: Any, place: str) -> float | None:
-    if value is None:
-        return None
     number = as_number(value)
-    if number is None:
+    if number is None and value is not None:
         raise DataCorrupt(f"{place}: the reward is {value!r:.40}; it must be a number")
     return number
-
-
-def _calls_of(message: Any) -> Sequence[Any]:
-    return cast("Sequence[Any]", getattr(message, "tool_calls", None) or ())
