@@ -23,7 +23,7 @@ from simkit.plugins.recipe import without_flags
 from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.store import Reader
-from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobCallbacks, JobRequest, JobResult, Method
+from simkit.training.fine_tuning import FineTuning, JobRequest, JobResult, Method
 
 STAGE = "finetune"
 CANCEL_SECONDS = 10.0
@@ -85,11 +85,16 @@ async def finetune(
         limit=limit,
         reasoning=reasoning or "keep",
     )
-    hyperparameters = Hyperparameters(
-        epochs=epochs, batch_size=batch_size, learning_rate_multiplier=learning_rate_multiplier, beta=beta
-    )
     request = JobRequest(
-        run_id=run.id, model=base, method=method, hyperparameters=hyperparameters, suffix=suffix, seed=run.seed % 2**31
+        run_id=run.id,
+        model=base,
+        method=method,
+        n_epochs=epochs,
+        batch_size=batch_size,
+        learning_rate_multiplier=learning_rate_multiplier,
+        beta=beta,
+        suffix=suffix,
+        seed=run.seed % 2**31,
     )
     examples = partial(_examples, run, method, data, chosen, clean_of, allow_incomplete)
     async with FineTuning(run.models.base_url, poll=poll) as service:
@@ -141,7 +146,7 @@ class _Job:
         job_id = await self._recorded("job") or await self._started(request, examples)
         self._note("info", f"following {job_id}")
         try:
-            return await self.service.follow(job_id, JobCallbacks(said=self._note, measured=self._measured))
+            return await self.service.follow(job_id, self._note, self._measured)
         except anyio.get_cancelled_exc_class():
             await self._stopped(job_id)
             raise

@@ -20,7 +20,7 @@ from simkit.run.stages import PartOf
 from simkit.run.summary import Summary
 from simkit.search.rollout import Rollout
 from simkit.training.jobs import OnMetrics, TrainingMetrics
-from simkit.training.scratch import DEMONSTRATOR, TOWN, DialogueSource, ScratchSettings, bootstrap
+from simkit.training.scratch import DEMONSTRATOR, TOWN, ScratchSettings, bootstrap
 
 LESSONS, CHECK = "lessons", "check"
 AT_ONCE, MAX_TURNS, REPLY_TOKENS = 128, 15, 160
@@ -59,9 +59,8 @@ async def scratch(
         if value < 1:
             raise UsageError(f"--{flag} is {value}; give at least 1")
     await _refuse_full(run, out)
-    lessons = DialogueSource(world=world, demonstrator=demonstrator, tasks=str(tasks))
-    tell = partial(setattr, run.progress, "note")
-    counts = await make_model(run, out, lessons, ScratchSettings(steps=steps), tell)
+    settings = ScratchSettings(world=world, demonstrator=demonstrator, tasks=str(tasks), steps=steps)
+    counts = await make_model(run, out, settings, partial(setattr, run.progress, "note"))
     scores = {f"model_success_at_t{label}": await _checked(run, out, world, check, label) for label in (1, 0)}
     shown = ("dialogues", "parameters", "vocabulary", "steps", "loss")
     return run.summary(
@@ -74,13 +73,7 @@ async def scratch(
 
 
 async def make_model(
-    run: Run,
-    out: Path,
-    lessons: DialogueSource,
-    schooling: ScratchSettings,
-    tell: Callable[[str], object],
-    *,
-    allow_incomplete: bool = False,
+    run: Run, out: Path, settings: ScratchSettings, tell: Callable[[str], object]
 ) -> Mapping[str, Any]:
     """Make a model in a stage of `run`, unless that is done, and return the stage's summary.
 
@@ -90,8 +83,7 @@ async def make_model(
     if await run.finished(LESSONS) is None:
         tell(LESSONS)
         async with run.part(LESSONS, recipe="bootstrap", models=ModelConfig()) as part:
-            make = partial(bootstrap, part, out, part.seed, lessons=lessons, schooling=schooling)
-            await make(on_metrics=reporter(part, LESSONS, tell), allow_incomplete=allow_incomplete)
+            await bootstrap(part, out, settings, reporter(part, LESSONS, tell))
     return await run.finished(LESSONS) or {}
 
 

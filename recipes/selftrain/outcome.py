@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import sqrt
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from simkit.run.run import Run
 
 PICTURE, REPORT, NUMBERS = "before-after.png", "result.md", "result.json"
+STAGE = ("seed", "stage", "examples", "steps", "tokens")
 STAGES = """
-    select s.stage, r.summary ->> 'examples', r.summary ->> 'steps', r.summary ->> 'tokens'
+    select s.stage, (r.summary ->> 'examples')::int, (r.summary ->> 'steps')::int, (r.summary ->> 'tokens')::bigint
     from run_summary s join runs r using (run_id)
     where s.part_of = ? and (s.stage like '%/train-%' or s.stage like '%/harvest-%')
     order by r.number nulls first, r.started_at
@@ -73,17 +75,6 @@ class StatedDifference:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class StageRecord:
-    """A harvest or a training of a seed: its examples and steps, or the tokens that it cost."""
-
-    seed: int
-    stage: str
-    examples: int | None
-    steps: int | None
-    tokens: int | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentOutcome:
     """The result.
@@ -92,7 +83,7 @@ class ExperimentOutcome:
         arms: success of each arm by temperature, with intervals over goals; seeds are pooled.
         rates: success of each seed, by temperature and arm.
         stated: the stated comparisons, which are one family.
-        stages: harvests and trainings, by seed.
+        stages: harvests and trainings of the seeds, each with the columns of `STAGE`; an unknown number is None.
     """
 
     plan: ExperimentPlan
@@ -100,7 +91,7 @@ class ExperimentOutcome:
     arms: Mapping[str, Mapping[str, Estimate]]
     rates: Mapping[str, Mapping[str, tuple[float, ...]]]
     stated: tuple[StatedDifference, ...]
-    stages: tuple[StageRecord, ...]
+    stages: tuple[tuple[Any, ...], ...]
 
     def to_summary(self) -> dict[str, Any]:
         """Values for the run's summary: rates with intervals, the stated differences, and the verdict."""
@@ -132,7 +123,8 @@ class ExperimentOutcome:
         folder.mkdir(parents=True, exist_ok=True)
         report = "".join(f"{each}\n" for each in (*conditions, "")) + self.to_markdown()
         (folder / REPORT).write_text(report, encoding="utf-8")
-        numbers = {"rates": self.rates, "arms": self.arms, "stated": self.stated, "stages": self.stages}
+        stages = [dict(zip(STAGE, each, strict=True)) for each in self.stages]
+        numbers = {"rates": self.rates, "arms": self.arms, "stated": self.stated, "stages": stages}
         (folder / NUMBERS).write_bytes(orjson.dumps(numbers, option=orjson.OPT_INDENT_2, default=str))
         draw(self, folder / PICTURE)
         return [folder / name for name in (PICTURE, REPORT, NUMBERS)]
@@ -152,13 +144,7 @@ class ExperimentOutcome:
                 ("success by seed", *map(_at, at)),
                 ((arm, *(", ".join(f"{rate:.3f}" for rate in self.rates[t][arm]) for t in at)) for arm in names),
             ),
-            _table(
-                ("seed", "stage", "examples", "steps", "tokens"),
-                (
-                    (each.seed, each.stage, *map(_cell, (each.examples, each.steps, each.tokens)))
-                    for each in self.stages
-                ),
-            ),
+            _table(STAGE, ((seed, stage, *map(_cell, counts)) for seed, stage, *counts in self.stages)),
             self.verdict(),
         ]
         return "\n\n".join(blocks) + "\n"
@@ -214,10 +200,10 @@ def _runs_of(run_id: str, stage: str, seeds: int) -> tuple[str, ...]:
     return tuple(PartOf(PartOf(run_id, f"seed{number}").id, stage).id for number in range(seeds))
 
 
-def _stages(reader: Reader, run_id: str, seeds: int) -> Iterable[StageRecord]:
+def _stages(reader: Reader, run_id: str, seeds: int) -> Iterable[tuple[Any, ...]]:
     for seed in range(seeds):
-        for stage, *counts in reader.query(STAGES, [PartOf(run_id, f"seed{seed}").id]).rows:
-            yield StageRecord(seed, stage, *(None if each is None else int(each) for each in counts))
+        for row in reader.query(STAGES, [PartOf(run_id, f"seed{seed}").id]).rows:
+            yield (seed, *row)
 
 
 def conditions(run: Run, command: str) -> tuple[str, ...]:
@@ -235,13 +221,11 @@ def conditions(run: Run, command: str) -> tuple[str, ...]:
 
 
 def _processor() -> str:
-    """The processor's name, if the system provides it."""
-    try:
+    """The processor's name, as Linux tells it, or its kind."""
+    with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
+        return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    return platform.processor() or platform.machine()
 
 
 def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
@@ -273,9 +257,11 @@ def draw(outcome: ExperimentOutcome, path: Path) -> None:
     for place, arm in enumerate(arms):
         for group, name in enumerate(names):
             x = group + (place - (len(arms) - 1) / 2) * width
-            label = {"label": arm} if not group else {}
-            axes.bar(x, 100 * outcome.arms[name][arm].value, width * 0.92, color=COLOURS[place % len(COLOURS)], **label)
-            _interval(axes, x, outcome.arms[name][arm])
+            found = outcome.arms[name][arm]
+            value, low, high = (100 * each for each in (found.value, found.low, found.high))
+            axes.bar(x, value, width * 0.92, color=COLOURS[place % len(COLOURS)], **({} if group else {"label": arm}))
+            axes.errorbar(x, value, yerr=[[value - low], [high - value]], fmt="none", ecolor="#222222", capsize=3)
+            axes.annotate(f"{value:.0f}", (x, high), (0, 4), textcoords="offset points", ha="center", fontsize=9)
             for seed, rate in enumerate(outcome.rates[name][arm] if outcome.plan.seeds > 1 else ()):
                 beside = x + width * (0.16 * (seed - (outcome.plan.seeds - 1) / 2) - 0.25)
                 marker = MARKERS[seed % len(MARKERS)]
@@ -289,11 +275,3 @@ def draw(outcome: ExperimentOutcome, path: Path) -> None:
     seeds = "1 seed" if outcome.plan.seeds == 1 else f"{outcome.plan.seeds} seeds (marks)"
     axes.set_title(f"{outcome.goals} goals, {seeds}, 95% intervals over goals, equal tokens", fontsize=10)
     figure.savefig(path, dpi=130, metadata={"Software": None})
-
-
-def _interval(axes: Any, x: float, found: Estimate) -> None:
-    """An error bar with its value above it."""
-    value, low, high = (100 * each for each in (found.value, found.low, found.high))
-    reach = [[value - low], [high - value]]
-    axes.errorbar(x, value, yerr=reach, fmt="none", ecolor="#222222", elinewidth=1.3, capsize=3)
-    axes.annotate(f"{value:.0f}", (x, high), (0, 4), textcoords="offset points", ha="center", fontsize=9)

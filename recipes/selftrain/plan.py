@@ -12,7 +12,7 @@ from simkit.core.tasks import Task
 from simkit.errors import UsageError
 from simkit.plugins.loading import load
 from simkit.run import choices
-from simkit.training.scratch import DEMONSTRATOR, TOWN, DialogueSource, ScratchSettings
+from simkit.training.scratch import DEMONSTRATOR, TOWN, ScratchSettings
 from simkit.training.steps import AllowIncomplete
 
 TEST_SEED = 20261128
@@ -92,14 +92,15 @@ class ExperimentPlan(ExperimentChoice):
     model: str | None = None
 
     @property
-    def source(self) -> DialogueSource:
-        """The dialogues of the first model."""
-        return DialogueSource(world=self.world, demonstrator=self.demonstrator, tasks=str(self.lessons))
-
-    @property
-    def schooling(self) -> ScratchSettings:
-        """Training settings of the first model."""
-        return ScratchSettings(steps=self.lesson_steps)
+    def first(self) -> ScratchSettings:
+        """The first model, unless one is given."""
+        return ScratchSettings(
+            world=self.world,
+            demonstrator=self.demonstrator,
+            tasks=str(self.lessons),
+            steps=self.lesson_steps,
+            allow_incomplete=self.allow_incomplete,
+        )
 
     @property
     def temperatures(self) -> tuple[str, ...]:

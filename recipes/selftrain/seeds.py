@@ -36,18 +36,16 @@ class SeedWork:
     """Work of one process: a seed, or the first model.
 
     Attributes:
-        store, folder: the experiment's store, and the folder for its models.
-        run_id, name: the experiment's run.
-        stage: the work's stage in it: `base`, `seed0`, `seed1`, ...
+        store: folder of the experiment's store.
+        part: the work's stage in the experiment: `base`, `seed0`, `seed1`, ...
+        name: name of the experiment.
         seed: the seed itself.
-        models: the run's model options as JSON.
+        models: the run's model options as JSON, without keys.
     """
 
     store: Path
-    folder: Path
-    run_id: str
+    part: PartOf
     name: str
-    stage: str
     seed: int
     plan: ExperimentPlan
     models: Mapping[str, Any]
@@ -66,27 +64,26 @@ async def play_seeds(run: Run, plan: ExperimentPlan) -> None:
     """
     base = SeedWork(
         store=run.store.path.absolute(),
-        folder=(run.store.path / run.id).absolute(),
-        run_id=run.id,
-        name=run.name,
-        stage=BASE,
+        part=PartOf(run.id, BASE),
+        name=run.name or run.id,
         seed=run.seed,
         plan=plan,
         models=run.models.model_copy(update={"model": None}).to_json(),
     )
-    seeds = [replace(base, stage=f"seed{number}", seed=run.seed + number) for number in range(plan.seeds)]
-    for works in ([] if plan.model else [base], seeds):
-        await _play(run, works)
+    if plan.model is None:
+        await _play(run, [base])
+    numbers = range(plan.seeds)
+    await _play(run, [replace(base, part=PartOf(run.id, f"seed{n}"), seed=run.seed + n) for n in numbers])
 
 
 async def _play(run: Run, works: list[SeedWork]) -> None:
-    left = [work for work in works if await run.finished(work.stage) is None]
-    notes = {work.stage: "waiting" if work in left else "done" for work in works}
-    limit = anyio.CapacityLimiter(works[0].plan.seeds_at_once if works else 1)
+    left = [work for work in works if await run.finished(work.part.stage) is None]
+    notes = {work.part.stage: "waiting" if work in left else "done" for work in works}
+    limit = anyio.CapacityLimiter(works[0].plan.seeds_at_once)
 
     async def play(work: SeedWork) -> None:
         async def note(text: str) -> None:
-            notes[work.stage] = text
+            notes[work.part.stage] = text
             run.progress.note = " | ".join(f"{stage}: {each}" for stage, each in sorted(notes.items()))
 
         async with limit:
@@ -94,7 +91,7 @@ async def _play(run: Run, works: list[SeedWork]) -> None:
             try:
                 await run_in_processes(play_in_child, work, note, environment=child_environment(OMP_NUM_THREADS="1"))
             except UsageError as error:
-                raise type(error)(f"{work.stage}: {error}") from error
+                raise type(error)(f"{work.part.stage}: {error}") from error
             await note("done")
 
     async with anyio.create_task_group() as group:
@@ -116,19 +113,17 @@ def play_in_child(work: SeedWork, tell: Ask) -> None:
 
 
 class _Notes:
-    """Progress notes of a process, sent to its parent."""
+    """Progress notes of a process: its stage, and the number of finished conversations in it."""
 
     def __init__(self, tell: Ask) -> None:
         self._tell = tell
         self._stage = ""
 
     def begin(self, stage: str) -> None:
-        """A stage begins, or advances."""
         self._stage = stage
         self._tell(stage)
 
     async def follow(self, progress: RunProgress) -> None:
-        """Display of a run's progress: the number of finished conversations of the stage."""
         while True:
             await anyio.sleep(NOTE_INTERVAL)
             if len(progress.episodes) < progress.planned:
@@ -136,23 +131,22 @@ class _Notes:
 
 
 async def _play_stage(work: SeedWork, notes: _Notes) -> None:
-    part_of, plan = PartOf(work.run_id, work.stage), work.plan
+    part, plan, folder = work.part, work.plan, work.store / work.part.run_id
     async with Run(
         store=Store(work.store, patience=PATIENCE),
-        name=f"{work.name or work.run_id}/{work.stage}",
+        name=f"{work.name}/{part.stage}",
         recipe="selftrain",
         seed=work.seed,
         models=ModelConfig.of(work.models),
-        config={"plan": asdict(plan), **part_of.config()},
+        config={"plan": asdict(plan), **part.config()},
         progress=notes.follow,
-        part_of=part_of,
+        part_of=part,
     ) as run:
-        began, base = time.process_time(), work.folder / BASE
-        if work.stage == BASE:
-            incomplete = plan.allow_incomplete
-            await make_model(run, base, plan.source, plan.schooling, notes.begin, allow_incomplete=incomplete)
+        began = time.process_time()
+        if part.stage == BASE:
+            await make_model(run, folder / BASE, plan.first, notes.begin)
         else:
-            await SeedLoop(run, plan, work.folder / work.stage, plan.model or str(base), notes.begin).play()
+            await SeedLoop(run, plan, folder / part.stage, plan.model or str(folder / BASE), notes.begin).play()
         run.summary(cpu_seconds=round(time.process_time() - began, 1))
     if run.status != "done":
         raise UsageError(f"the run {run.id} is {run.status}: {run.problem}")

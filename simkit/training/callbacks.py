@@ -18,7 +18,7 @@ from simkit.training.process import Ask
 
 
 class TrainerCallbacks:
-    """Callbacks of one attempt of a training.
+    """Callbacks of one attempt of a training, called by transformers' trainer; `of` makes them.
 
     Attributes:
         stopped: the floor that was missed when the guard ended the training; None if it did not.
@@ -31,6 +31,12 @@ class TrainerCallbacks:
         self._ask = ask
         self._watched = None if guard is None else GuardHistory(guard, folder.seen())
 
+    @classmethod
+    def of(cls, guard: Guard | None, form: ChatFormat, folder: TrainingFolder, ask: Ask) -> TrainerCallbacks:
+        """The callbacks, as a callback of transformers."""
+        kind: Any = type("SimkitCallback", (cls, require("transformers", "train").TrainerCallback), {})
+        return kind(guard, form, folder, ask)
+
     @property
     def seen(self) -> Mapping[int, DevScore]:
         """The guard's measurements, by step."""
@@ -40,34 +46,26 @@ class TrainerCallbacks:
         """The step whose weights are kept: the last, unless the guard chooses another."""
         return self._watched.kept if self._watched else last
 
-    def callback(self) -> Any:
-        """The callback for transformers' trainer."""
-        handlers = {
-            "on_train_begin": self._begin,
-            "on_step_end": self._step,
-            "on_save": self._measure,
-            "on_log": self._log,
-        }
-        return type("SimkitCallback", (require("transformers", "train").TrainerCallback,), handlers)()
-
-    def _begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Measure the initial model, or a checkpoint whose measurement an interruption prevented."""
         if self._watched:
             args.load_best_model_at_end = True  # `best_model_checkpoint` is the guard's choice
-            self._measure(args, state, control, **more)
+            self.on_save(args, state, control, **more)
 
-    def _step(self, _args: Any, state: Any, control: Any, **_more: Any) -> None:
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_more: Any) -> None:
+        """Save what is to be measured."""
         if self._watched:
             every = self._watched.guard.interval(state.max_steps)
             if state.global_step % every == 0 or state.global_step >= state.max_steps:
                 control.should_save = True
 
-    def _log(self, args: Any, state: Any, _control: Any, logs: Mapping[str, Any] | None = None, **_more: Any) -> None:
-        values = {name: float(value) for name, value in (logs or {}).items() if isinstance(value, int | float)}
+    def on_log(self, args: Any, state: Any, _control: Any, logs: Mapping[str, Any], **_more: Any) -> None:
+        """Tell the metrics."""
+        values = {name: float(value) for name, value in logs.items() if isinstance(value, int | float)}
         if args.process_index == 0 and ("loss" in values or "eval_loss" in values):
             self._ask(TrainingMetrics("train", state.global_step, {**values, "steps": float(state.max_steps)}))
 
-    def _measure(self, args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, *, model: Any, **_more: Any) -> None:
         """Play the dev goals on the first process, unless that is done. Stop all processes if a floor is missed.
 
         The trainer keeps the checkpoint of the guard's choice, and loads it at the end.

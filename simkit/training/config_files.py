@@ -11,9 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast, get_args
 
+import yaml
+
 from simkit.core.values import shown
 from simkit.errors import UsageError
-from simkit.plugins.extras import require
 
 Method: TypeAlias = Literal["sft", "kto", "dpo", "grpo"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -31,7 +32,6 @@ def load_config(name: str, method: Method) -> dict[str, Any]:
         UsageError: there is no such preset or file, or it is not a mapping of settings.
     """
     text = _text(name)
-    yaml = require("yaml", "train")
     try:
         found: object = yaml.safe_load(text)
     except yaml.YAMLError as error:

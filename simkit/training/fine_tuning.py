@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import anyio
@@ -18,7 +18,13 @@ from simkit.plugins.extras import require
 
 Method: TypeAlias = Literal["supervised", "dpo"]
 
+Said: TypeAlias = Callable[[str, str], None]
+"""Callback for the level and the message of an event."""
+Measured: TypeAlias = Callable[[int, Mapping[str, float]], None]
+"""Callback for the metrics of a step."""
+
 RUN = "simkit_run"
+HYPERPARAMETERS = ("n_epochs", "batch_size", "learning_rate_multiplier", "beta")
 OVER = frozenset({"succeeded", "failed", "cancelled"})
 FIRST_PAUSE = 1.0
 GROWTH = 1.5
@@ -27,79 +33,53 @@ RETRY_PAUSES = (0.2, 1.0, 5.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hyperparameters:
-    """Hyperparameters of a job. None leaves a choice to the service; `beta` applies only to the method `dpo`.
-
-    Raises:
-        UsageError: a number is not above 0.
-    """
-
-    epochs: int | None = None
-    batch_size: int | None = None
-    learning_rate_multiplier: float | None = None
-    beta: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate_multiplier", "beta"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UsageError(f"{name} is {value}; it must be positive (omit it for the service's default)")
-
-    def to_openai(self, method: Method) -> dict[str, Any]:
-        """The field `method` of a request.
-
-        Raises:
-            UsageError: `beta` is set for another method than `dpo`.
-        """
-        if self.beta is not None and method != "dpo":
-            raise UsageError("beta applies only to the method dpo; omit it, or use --method dpo")
-        chosen = {
-            "n_epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "learning_rate_multiplier": self.learning_rate_multiplier,
-            "beta": self.beta,
-        }
-        made = {name: value for name, value in chosen.items() if value is not None}
-        return {"type": method, method: {"hyperparameters": made} if made else {}}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
-    """Request for a fine-tuning job.
+    """Request for a fine-tuning job. None leaves a choice to the service.
 
     Attributes:
         run_id: the run that the job belongs to, and by which it is found again.
         model: the base model, e.g. `gpt-4.1-mini-2025-04-14`.
-        method: `supervised` or `dpo`.
-        hyperparameters: those of the method.
+        n_epochs, batch_size, learning_rate_multiplier, beta: hyperparameters; `beta` only of `dpo`.
         suffix: a part of the new model's name, at most 64 characters.
         seed: passed to the service.
 
     Raises:
-        UsageError: the suffix is too long, or a hyperparameter does not fit the method.
+        UsageError: the suffix is too long, a number is not above 0, or `beta` is given for another method.
     """
 
     run_id: str
     model: str
     method: Method
-    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    n_epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate_multiplier: float | None = None
+    beta: float | None = None
     suffix: str | None = None
     seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.suffix is not None and len(self.suffix) > 64:
             raise UsageError(f"the suffix has {len(self.suffix)} characters; the service takes at most 64")
-        self.hyperparameters.to_openai(self.method)
+        if self.beta is not None and self.method != "dpo":
+            raise UsageError("beta applies only to the method dpo; omit it, or use --method dpo")
+        for name, value in self._given(*HYPERPARAMETERS).items():
+            if value <= 0:
+                raise UsageError(
+                    f"{name.removeprefix('n_')} is {value}; it must be positive (omit it for the service's default)"
+                )
 
     def to_openai(self) -> dict[str, Any]:
         """The body of the request, without the files."""
-        more = {"suffix": self.suffix, "seed": self.seed}
+        made = self._given(*HYPERPARAMETERS)
         return {
             "model": self.model,
-            "method": self.hyperparameters.to_openai(self.method),
+            "method": {"type": self.method, self.method: {"hyperparameters": made} if made else {}},
             "metadata": {RUN: self.run_id},
-            **{name: value for name, value in more.items() if value is not None},
+            **self._given("suffix", "seed"),
         }
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +94,11 @@ class JobResult:
     checkpoints: tuple[Mapping[str, Any], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobCallbacks:
-    """Callbacks while a job is followed: `said` (level, message) for events, `measured` (step, numbers) for metrics."""
-
-    said: Callable[[str, str], None]
-    measured: Callable[[int, Mapping[str, float]], None]
-
-
 class FineTuning:
-    """A client of the fine-tuning API. `async with` closes its connections.
+    """A client of the fine-tuning API, with the key in OPENAI_API_KEY. `async with` closes its connections.
 
     Args:
         base_url: URL of the service; None for `OPENAI_BASE_URL`, else OpenAI.
-        api_key: the key; None for `OPENAI_API_KEY`. It is never recorded.
         poll: maximum seconds between two status requests; the first ones come sooner.
 
     Raises:
@@ -135,11 +106,11 @@ class FineTuning:
         AuthFailed: there is no key.
     """
 
-    def __init__(self, base_url: str | None = None, api_key: str | None = None, *, poll: float = 30.0) -> None:
+    def __init__(self, base_url: str | None = None, *, poll: float = 30.0) -> None:
         self._openai = require("openai", "finetune")
         self._poll = poll
         try:
-            self._client = self._openai.AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=5)
+            self._client = self._openai.AsyncOpenAI(base_url=base_url, max_retries=5)
         except self._openai.OpenAIError as error:
             raise AuthFailed("there is no key for the fine-tuning API; set OPENAI_API_KEY") from error
 
@@ -150,7 +121,7 @@ class FineTuning:
         with anyio.CancelScope(shield=True), anyio.move_on_after(2):
             await self._client.close()
 
-    async def start(self, request: JobRequest, training_file: str, validation_file: str | None = None) -> Any:
+    async def start(self, request: JobRequest, training_file: str) -> Any:
         """Create the job. If the response is lost, look for the job before trying again.
 
         Raises:
@@ -158,7 +129,6 @@ class FineTuning:
             RunStopped: the service cannot be reached or refuses the key, or the account's quota is exhausted.
         """
         wanted = request.to_openai() | {"training_file": training_file}
-        wanted |= {} if validation_file is None else {"validation_file": validation_file}
         unsure = (self._openai.APIConnectionError, self._openai.InternalServerError)
         once = self._client.with_options(max_retries=0)
         for pause in RETRY_PAUSES:
@@ -190,7 +160,7 @@ class FineTuning:
             file = await self._client.files.create(file=(name, content), purpose="fine-tune")
         return str(file.id)
 
-    async def follow(self, job_id: str, watcher: JobCallbacks) -> JobResult:
+    async def follow(self, job_id: str, said: Said, measured: Measured) -> JobResult:
         """Poll a job until it ends, and report its events.
 
         Raises:
@@ -204,7 +174,9 @@ class FineTuning:
                 job = await self._client.fine_tuning.jobs.retrieve(job_id)
                 events = await self._events(job_id, heard)
             for event in events:
-                _tell(event, watcher)
+                said(str(event.level), str(event.message))
+                if metrics := _metrics(event.data):
+                    measured(*metrics)
             if job.status in OVER:
                 return await self._outcome(job)
             pause = min(self._poll, pause * GROWTH) if not events else min(pause, self._poll)
@@ -266,22 +238,19 @@ def _run_of(job: Any) -> str:
     return str(job.metadata[RUN]) if job.metadata and RUN in job.metadata else ""
 
 
-def _said(error: Exception) -> str:
+def _said(error: Any) -> str:
     """The service's message, without the package's formatting."""
-    body = getattr(error, "body", None)
-    if isinstance(body, Mapping) and isinstance(said := body.get("message"), str):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        return said
-    return str(error)
+    said = _fields(getattr(error, "body", None)).get("message")
+    return said if isinstance(said, str) else str(error)
 
 
-def _tell(event: Any, watcher: JobCallbacks) -> None:
-    watcher.said(str(event.level), str(event.message))
-    data: Any = event.data
-    if isinstance(data, dict) and isinstance(step := data.get("step"), int):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        numbers: dict[str, float] = {
-            str(name): float(value)  # pyright: ignore[reportUnknownArgumentType]
-            for name, value in data.items()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-            if name not in ("step", "total_steps") and isinstance(value, (int, float)) and not isinstance(value, bool)
-        }
-        if numbers:
-            watcher.measured(step, numbers)
+def _metrics(data: Any) -> tuple[int, Mapping[str, float]] | None:
+    """The step and the numbers of an event; None if it has none."""
+    found = _fields(data)
+    step, named = found.pop("step", None), {name: each for name, each in found.items() if name != "total_steps"}
+    numbers = {name: float(each) for name, each in named.items() if type(each) in (int, float)}
+    return (step, numbers) if isinstance(step, int) and numbers else None
+
+
+def _fields(data: Any) -> dict[str, Any]:
+    return dict(data) if hasattr(data, "items") else {}

@@ -127,7 +127,7 @@ class GroupSearch(TreeSearch):
         return self.played.get((task, trial), (PlayedBranch((), None),) * self.size)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class TokenSequence:
     """A branch as one sequence of tokens.
 
@@ -137,42 +137,30 @@ class TokenSequence:
     """
 
     prompt_ids: list[int]
-    ids: list[int] = field(default_factory=list[int])
-    mask: list[int] = field(default_factory=list[int])
-    logprobs: list[float] = field(default_factory=list[float])
+    ids: list[int]
+    mask: list[int]
+    logprobs: list[float]
     drifted: int = 0
-
-    def append(self, ids: Sequence[int], *, logprobs: Sequence[float] | None) -> None:
-        """Add tokens: sampled ones with their log probabilities, others with None."""
-        self.ids += ids
-        self.mask += [int(logprobs is not None)] * len(ids)
-        self.logprobs += list(logprobs) if logprobs is not None else [0.0] * len(ids)
-
-    def extend_to(self, prompt: Sequence[int]) -> None:
-        """Extend the sequence to the prompt of the next reply. New tokens in it are not the agent's.
-
-        If the prompt differs from the sequence, the sequence follows the prompt, because that is what the model read.
-        Sampled tokens after the first difference no longer count.
-        """
-        seen = self.prompt_ids + self.ids
-        same = _common(seen, prompt)
-        if same < len(seen):
-            self.drifted += 1
-            keep = max(0, same - len(self.prompt_ids))
-            if same < len(self.prompt_ids):
-                self.prompt_ids = list(prompt[:same])
-            del self.ids[keep:], self.mask[keep:], self.logprobs[keep:]
-        self.append(prompt[same:], logprobs=None)
 
 
 def joined(replies: Sequence[SampledReply]) -> TokenSequence:
-    """Join the replies of a branch into one sequence, in which each keeps the context it was sampled in."""
-    first = replies[0]
-    whole = TokenSequence(list(first.prompt_ids))
+    """Join the replies of a branch into one sequence, in which each keeps the context it was sampled in.
+
+    If the prompt of a reply differs from the sequence, the sequence follows the prompt, because that is what the model
+    read. Sampled tokens after the first difference no longer count.
+    """
+    ids, drifted = list(replies[0].prompt_ids), 0
+    start, mask, logprobs = len(ids), [0] * len(ids), [0.0] * len(ids)
     for reply in replies:
-        whole.extend_to(reply.prompt_ids)
-        whole.append(reply.ids, logprobs=reply.logprobs)
-    return whole
+        same = _common(ids, reply.prompt_ids)
+        drifted += same < len(ids)
+        start = min(start, same)
+        del ids[same:], mask[same:], logprobs[same:]
+        others = reply.prompt_ids[same:]
+        ids += (*others, *reply.ids)
+        mask += [0] * len(others) + [1] * len(reply.ids)
+        logprobs += [0.0] * len(others) + list(reply.logprobs)
+    return TokenSequence(ids[:start], ids[start:], mask[start:], logprobs[start:], drifted)
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

@@ -26,12 +26,10 @@ def practice_rows(job: TrainingJob, args: Any, chat: ChatFormat) -> TrainingRows
     """One row per task, repeated until they fill a step, because TRL drops incomplete batches.
 
     Raises:
-        UsageError: groups of conversations cannot be compared, or would be divided among processes.
+        UsageError: groups would be divided among processes, or conversations would be sampled in another way.
     """
     assert job.practice is not None
     group, local = args.num_generations, args.per_device_train_batch_size * args.steps_per_generation
-    if group < 2:
-        raise UsageError(f"a group of {group} has nothing to compare with; give --num_generations 2 or more")
     if local % group:
         raise UsageError(
             f"each process plays {local} conversations a step (per_device_train_batch_size times "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
@@ -18,6 +18,7 @@ from simkit.training.config_files import Method
 from simkit.training.dev import ConversationSetup, DevScore
 from simkit.training.guard import Guard
 
+T = TypeVar("T")
 RECORDS = "training"
 """Name of the folder inside a trained model's that holds the job, the result and the guard's measurements."""
 
@@ -87,8 +88,8 @@ class TrainingJob:
         for each in (self.examples, self.evaluation):
             if each is not None and each.kind != self.method:
                 raise UsageError(
-                    f"the examples are for {each.kind} and cannot train by {self.method}; "
-                    f"select {self.method} examples, or train by {each.kind}"
+                    f"these are {each.kind} examples, which cannot train by {self.method}; select {self.method} "
+                    f"examples, or train by {each.kind} (`simkit train {each.kind}`)"
                 )
         if self.method != "grpo" and not self.examples:
             raise UsageError(
@@ -128,7 +129,6 @@ class TrainingResult:
         loss_start, loss_end: mean loss (grpo: reward) of the first and of the last tenth of the logged steps.
         stopped: the reason why the guard ended the training early; None if it did not.
         guard: the guard's measurements, by step.
-        seconds: duration, without earlier interrupted attempts.
     """
 
     path: Path
@@ -142,7 +142,6 @@ class TrainingResult:
     loss_start: float
     loss_end: float
     stopped: str | None
-    seconds: float
     form: str = ""
     guard: Mapping[int, DevScore] = field(default_factory=dict[int, DevScore])
 
@@ -160,31 +159,24 @@ class TrainingFolder:
         Raises:
             UsageError: the folder has other contents.
         """
-        folder = cls(out)
-        if not folder.asked.exists():
+        file = out / RECORDS / "job.json"
+        if not file.exists():
             if out.exists() and any(out.iterdir()):
                 raise UsageError(f"{out} is not empty and holds no training of ours; name another folder (--out)")
-            folder.asked.parent.mkdir(parents=True, exist_ok=True)
-            _write(folder.asked, asked)
-            return folder
-        before = orjson.loads(folder.asked.read_bytes())
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write(file, asked)
+        before = orjson.loads(file.read_bytes())
         differing = sorted(name for name in asked.keys() | before.keys() if asked.get(name) != before.get(name))
         if differing:
             raise UsageError(
                 f"{out} holds a model that was trained otherwise ({', '.join(differing)} differ); "
                 "name another folder, or remove this one first"
             )
-        return folder
-
-    @property
-    def asked(self) -> Path:
-        """File with the job as JSON."""
-        return self.out / RECORDS / "job.json"
+        return cls(out)
 
     def result(self) -> TrainingResult | None:
         """The result; None while the training is not done."""
-        file = self.out / RECORDS / "trained.json"
-        return TypeAdapter(TrainingResult).validate_json(file.read_bytes()) if file.exists() else None
+        return _read(self.out / RECORDS / "trained.json", TrainingResult)
 
     def finish(self, trained: TrainingResult) -> None:
         """Store the result and delete the checkpoints."""
@@ -204,12 +196,15 @@ class TrainingFolder:
 
     def seen(self) -> dict[int, DevScore]:
         """The guard's measurements before the training was interrupted."""
-        file = self.out / RECORDS / "guard.json"
-        return TypeAdapter(dict[int, DevScore]).validate_json(file.read_bytes()) if file.exists() else {}
+        return _read(self.out / RECORDS / "guard.json", dict[int, DevScore]) or {}
 
     def keep_seen(self, seen: Mapping[int, DevScore]) -> None:
         """Store the guard's measurements."""
         _write(self.out / RECORDS / "guard.json", seen)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    return TypeAdapter(kind).validate_json(path.read_bytes()) if path.exists() else None
 
 
 def _write(path: Path, value: Any) -> None:

@@ -11,9 +11,8 @@ from simkit.run.run import Run
 from simkit.run.summary import Summary
 from simkit.training.steps import (
     ExampleChoice,
-    GuardChoice,
-    ProcessChoice,
     SftExampleChoice,
+    TrainingChoice,
     carried_out,
     job_of,
     summary_of,
@@ -32,9 +31,8 @@ UNUSED = ("replay", "workers", "engine", "shard", "fail_fast", "max_faults")
 async def train_sft(
     run: Run,
     *,
-    how: ProcessChoice = ProcessChoice(),
     examples: SftExampleChoice = SftExampleChoice(),
-    guard: GuardChoice = GuardChoice(),
+    how: TrainingChoice = TrainingChoice(),
 ) -> Summary:
     """Train a model to imitate golden conversations (SFT, by TRL), guarded on dev goals.
 
@@ -43,8 +41,6 @@ async def train_sft(
     rolls back. Any field of TRL's SFTConfig and ModelConfig is a flag, too: --help-trl lists them. The final report
     names the new model for --model. A stopped training continues with `simkit resume`.
 
-    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
-
     Examples:
 
         simkit train sft --model models/base --data last --config tiny-cpu --out models/tuned
@@ -52,7 +48,7 @@ async def train_sft(
         simkit train sft --config qwen3-8b-lora --data last --launcher "accelerate launch --num_processes 8"
         simkit train sft --model models/base --source episodes --where "reward >= 1" --limit 200 --config my.yaml
     """
-    return await train_on_examples(run, "sft", examples, guard, how)
+    return await train_on_examples(run, "sft", examples, how)
 
 
 @with_other_flags("trl", *OMITTED)
@@ -60,9 +56,8 @@ async def train_sft(
 async def train_kto(
     run: Run,
     *,
-    how: ProcessChoice = ProcessChoice(),
     examples: ExampleChoice = ExampleChoice(),
-    guard: GuardChoice = GuardChoice(),
+    how: TrainingChoice = TrainingChoice(),
 ) -> Summary:
     """Train a model on answers that led to the goal and answers that did not (KTO, by TRL), guarded on dev goals.
 
@@ -71,15 +66,13 @@ async def train_kto(
     loss shows it; the guard detects this, stops, and rolls back. Any field of TRL's KTOConfig and ModelConfig is a
     flag, too: --help-trl lists them.
 
-    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
-
     Examples:
 
         simkit train kto --model models/base --data last --config tiny-cpu --out models/kto
         simkit train kto --config paper-llama3-8b-kto --data llama3-josh-toolwoz-for-KTO.zip --world toolwoz
         simkit train kto --model models/base --config tiny-cpu --learning_rate 1e-3 --guard-every 5
     """
-    return await train_on_examples(run, "kto", examples, guard, how)
+    return await train_on_examples(run, "kto", examples, how)
 
 
 @with_other_flags("trl", *OMITTED)
@@ -87,9 +80,8 @@ async def train_kto(
 async def train_dpo(
     run: Run,
     *,
-    how: ProcessChoice = ProcessChoice(),
     examples: ExampleChoice = ExampleChoice(),
-    guard: GuardChoice = GuardChoice(),
+    how: TrainingChoice = TrainingChoice(),
 ) -> Summary:
     """Train a model to prefer answers that led to the goal over siblings that did not (DPO, by TRL), guarded.
 
@@ -98,14 +90,12 @@ async def train_dpo(
     calls or success fall, and rolls back. Any field of TRL's DPOConfig and ModelConfig is a flag, too: --help-trl lists
     them.
 
-    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
-
     Examples:
 
         simkit train dpo --model models/base --data last --config tiny-cpu --out models/dpo
         simkit train dpo --model models/base --data pairs.jsonl --held-out none --config tiny-cpu
     """
-    return await train_on_examples(run, "dpo", examples, guard, how)
+    return await train_on_examples(run, "dpo", examples, how)
 
 
 @with_other_flags("trl", *OMITTED)
@@ -113,10 +103,9 @@ async def train_dpo(
 async def train_grpo(
     run: Run,
     *,
-    how: ProcessChoice = ProcessChoice(),
     split: Annotated[str, "Split of the world that the practice tasks are taken from."] = "train",
     tasks: choices.Tasks = "all",
-    guard: GuardChoice = GuardChoice(),
+    how: TrainingChoice = TrainingChoice(),
 ) -> Summary:
     """Train a model on the rewards of its own conversations with simulated users (GRPO, by TRL), guarded on dev goals.
 
@@ -125,12 +114,10 @@ async def train_grpo(
     the model sampled; tokens of users and tools are masked. Practice goals are from --split, dev goals from
     --guard-split. Any field of TRL's GRPOConfig and ModelConfig is a flag, too: --help-trl lists them.
 
-    A simulated user that asks a model needs --user-model: a model of its own, or `policy` for the one in training.
-
     Examples:
 
         simkit train grpo --model models/base --config tiny-cpu --max_steps 40 --out models/practised
         simkit train grpo --config qwen3-8b-lora --tasks 50 --num_generations 4
     """
-    make = job_of(run, "grpo", guard, how)
-    return summary_of(run, await carried_out(run, make(practice=guard.place(split, tasks, run.models.user_model))))
+    make = job_of(run, "grpo", how)
+    return summary_of(run, await carried_out(run, make(practice=how.place(split, tasks, run.models.user_model))))

@@ -8,13 +8,13 @@ conversations whose replies have reasoning are learned one reply at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from simkit.core.messages import AssistantMessage, Message, ToolMessage, ToolSpec, UserMessage
-from simkit.data.examples import DpoExample, Example, ExampleSet, KtoExample, SftExample
+from simkit.data.examples import Example, ExampleSet, KtoExample, SftExample
 from simkit.data.reasoning import holds_field
 from simkit.data.rendering import format_to_train, learned_replies
 from simkit.errors import UsageError
@@ -144,18 +144,19 @@ def _located_rows(number: int, example: Example, chat: ChatFormat) -> list[_Coun
 
 
 def _rows(example: Example, chat: ChatFormat) -> list[_Counted]:
-    match example:
-        case SftExample():
-            return _demonstrations(example, chat)
-        case KtoExample():
-            reply = _completion(example.prompt, example.completion, example.tools, chat)
-            return [_judged({"completion": reply}, {"label": example.label})]
-        case DpoExample():
-            chosen = _completion(example.prompt, example.chosen, example.tools, chat)
-            rejected = _completion(example.prompt, example.rejected, example.tools, chat)
-            return [_judged({"chosen": chosen, "rejected": rejected}, {})]
-        case _:
-            assert_never(example)
+    if isinstance(example, SftExample):
+        return _demonstrations(example, chat)
+    prompt, *answers = example.divided()
+    replies = [_completion(prompt, answer, example.tools, chat) for answer in answers]
+    row: Row = {  # in the conversational form of TRL
+        "prompt": [{"role": "user", "content": replies[0].prompt}],
+        "chat_template_kwargs": {"chat_template": VERBATIM},
+        **({"label": example.label} if isinstance(example, KtoExample) else {}),
+    }
+    for name, reply in zip(example.columns[1:], replies, strict=True):
+        row[name] = [{"role": "assistant", "content": reply.answer}]
+    lengths = [len(each.ids) for each in replies]
+    return [_Counted(row, max(lengths), sum(lengths), sum(len(each.answer_ids) for each in replies))]
 
 
 def _demonstrations(example: SftExample, chat: ChatFormat) -> list[_Counted]:
@@ -178,16 +179,3 @@ def _completion(
             "prompt; check the examples with `simkit export --check`"
         )
     return replies[0]
-
-
-def _judged(answers: Mapping[str, ReplyTokens], more: Row) -> _Counted:
-    """A row with a prompt and its answers, in the conversational form of TRL."""
-    replies = list(answers.values())
-    row: Row = {
-        "prompt": [{"role": "user", "content": replies[0].prompt}],
-        **{name: [{"role": "assistant", "content": reply.answer}] for name, reply in answers.items()},
-        "chat_template_kwargs": {"chat_template": VERBATIM},
-        **more,
-    }
-    lengths = [len(each.ids) for each in replies]
-    return _Counted(row, max(lengths), sum(lengths), sum(len(each.answer_ids) for each in replies))

@@ -1,6 +1,6 @@
 """A small model from scratch: tokenizer and Llama trained on dialogues, for machines without downloaded weights.
 
-    folder = await bootstrap(run, Path("model"), seed=0)      # `local/model` then plays as `function_calling`
+    await bootstrap(run, Path("model"), ScratchSettings())      # `local/model` then plays as `function_calling`
 
 The tokenizer knows the world's vocabulary. Every value is one token everywhere, so that a value never seen in training
 can still be copied. Text between values (parts of a sentence, the keys of a call) is one token if it is frequent, else
@@ -74,11 +74,13 @@ _WORD = re.compile(r" ?[A-Za-z_]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScratchSettings:
-    """Architecture and training of a model from scratch.
+    """Dialogues, architecture and training of a model from scratch.
 
     It is a Llama with tied embeddings, trained by AdamW with warm-up in a twentieth of the steps and cosine decay to 0.
 
     Attributes:
+        world, demonstrator, tasks: the dialogues: who plays which tasks of the split `train`.
+        allow_incomplete: learn from readable dialogues although lines of the journal are unreadable.
         width, layers, heads, inner: hidden size, layers, attention heads, and size of the inner layers.
         initializer_range: four times that of large models: with few dimensions, embeddings then diverge sooner.
         steps: optimizer steps of `batch` dialogues each.
@@ -87,6 +89,10 @@ class ScratchSettings:
         seed: seed of the initial weights and of the order of the dialogues.
     """
 
+    world: str = TOWN
+    demonstrator: str = DEMONSTRATOR
+    tasks: str = "3000"
+    allow_incomplete: bool = False
     width: int = 128
     layers: int = 2
     heads: int = 4
@@ -99,48 +105,31 @@ class ScratchSettings:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DialogueSource:
-    """The dialogues to learn from: demonstrator, world and tasks."""
-
-    world: str = TOWN
-    demonstrator: str = DEMONSTRATOR
-    split: str = "train"
-    tasks: str = "3000"
-
-
 async def bootstrap(
-    run: Run,
-    folder: Path,
-    seed: int,
-    *,
-    lessons: DialogueSource | None = None,
-    schooling: ScratchSettings | None = None,
-    on_metrics: OnMetrics = lambda _: None,
-    allow_incomplete: bool = False,
-) -> Path:
-    """Play demonstrations in `run`, which must be entered, and train a model on them in `folder`.
+    run: Run, folder: Path, settings: ScratchSettings, on_metrics: OnMetrics = lambda _: None
+) -> Mapping[str, float]:
+    """Play demonstrations in `run`, which must be entered, and train a model on them in `folder`, with the run's seed.
 
     The model also learns the demonstrator's mistakes, which a later harvest corrects. `local/<folder>` plays as
-    `function_calling`, only in the same world. The counts of `train_scratch` go into the run's summary.
+    `function_calling`, only in the same world. Returns counts of dialogues, tokens and steps; they are in the run's
+    summary, too.
 
     Raises:
-        UsageError: a name or a choice of tasks cannot be used, or a library is missing.
+        UsageError: a name or a choice of tasks cannot be used, a library is missing, or no dialogue is short enough.
     """
-    lessons = lessons or DialogueSource()
-    world = run.world(lessons.world)
+    world = run.world(settings.world)
     values = vocabulary_of(world)
-    cast = run.cast(world, agent=lessons.demonstrator)
-    await run.play(Rollout(), cast, run.tasks(world, lessons.split, lessons.tasks))
+    cast = run.cast(world, agent=settings.demonstrator)
+    await run.play(Rollout(), cast, run.tasks(world, "train", settings.tasks))
     await run.commit()  # select reads what the journal holds
     chosen = Selection(runs=(run.id,), source="episodes")
-    take = partial(select, run.store, "sft", chosen, allow_incomplete=allow_incomplete)
+    take = partial(select, run.store, "sft", chosen, allow_incomplete=settings.allow_incomplete)
     found = await anyio.to_thread.run_sync(take)
     dialogues = [each.messages for each in found.demonstrations]
-    settings = replace(schooling or ScratchSettings(), seed=seed)
+    settings = replace(settings, seed=run.seed)
     counts = await anyio.to_thread.run_sync(train_scratch, dialogues, values, folder, settings, on_metrics)
     run.summary(**counts)
-    return folder
+    return counts
 
 
 # --- tokenizer --------------------------------------------------------------------------------------------------------
@@ -275,20 +264,20 @@ def _model(tokens: int, settings: ScratchSettings) -> Any:
     return transformers.LlamaForCausalLM(config)
 
 
-def _fit(model: Any, rows: Sequence[Rendered], schooling: ScratchSettings, on_metrics: OnMetrics) -> float:
+def _fit(model: Any, rows: Sequence[Rendered], settings: ScratchSettings, on_metrics: OnMetrics) -> float:
     """Train in place. Returns the mean loss of the last tenth of the steps.
 
     It is a custom loop because at this size a trainer's overhead costs as much as the steps.
     """
     torch = require("torch", "local")
-    optimiser = torch.optim.AdamW(model.parameters(), lr=schooling.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
-    batches = _batches([len(row.ids) for row in rows], schooling.batch, Random(schooling.seed))
-    every = max(1, schooling.steps // 20)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0)
+    batches = _batches([len(row.ids) for row in rows], settings.batch, Random(settings.seed))
+    every = max(1, settings.steps // 20)
     losses: list[float] = []
     model.train()
-    for step in range(schooling.steps):
+    for step in range(settings.steps):
         for group in optimiser.param_groups:
-            group["lr"] = schooling.learning_rate * _share(step, schooling.steps)
+            group["lr"] = settings.learning_rate * _share(step, settings.steps)
         loss = _loss(torch, model, [rows[index] for index in next(batches)])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -297,7 +286,7 @@ def _fit(model: Any, rows: Sequence[Rendered], schooling: ScratchSettings, on_me
         losses.append(float(loss.detach()))
         if (step + 1) % every == 0:
             recent = losses[-every:]
-            values = {"loss": sum(recent) / len(recent), "steps": float(schooling.steps)}
+            values = {"loss": sum(recent) / len(recent), "steps": float(settings.steps)}
             on_metrics(TrainingMetrics("train", step + 1, values))
     model.eval()
     last = losses[-max(1, len(losses) // 10) :]

@@ -91,8 +91,8 @@ class SftExampleChoice(ExampleChoice):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessChoice:
-    """Group of flags: settings, processes and output of a training; `trl` are flags of TRL's classes."""
+class TrainingChoice(DevChoice):
+    """Group of flags: settings, processes, conversations and guard of a training; `trl` are flags of TRL's classes."""
 
     config: Annotated[
         str | None,
@@ -107,12 +107,6 @@ class ProcessChoice:
     ] = None
     threads: Annotated[int, "CPU threads; 0 uses one thread on a machine without a GPU."] = 0
     trl: list[str] = field(default_factory=list[str])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuardChoice(DevChoice):
-    """Group of flags: the conversations of a training, and its guard."""
-
     guard: Annotated[
         str, "Dev goals that the guard plays during training: a number, a slice, or `none` for no guard."
     ] = "40"
@@ -134,7 +128,7 @@ class GuardChoice(DevChoice):
         """The dev goals."""
         return self.place(self.guard_split, self.guard, user_model)
 
-    def of(self, user_model: str | None) -> Guard | None:
+    def guard_for(self, user_model: str | None) -> Guard | None:
         """The guard of a training; None for no guard."""
         if self.guard == NONE:
             return None
@@ -162,7 +156,7 @@ def model_of(spec: str | None) -> tuple[str, Mapping[str, Any]]:
     return name, dict(options.template_kwargs)
 
 
-async def chosen_examples(run: Run, kind: Kind, chosen: ExampleChoice, guard: GuardChoice) -> ExampleSet:
+async def chosen_examples(run: Run, kind: Kind, chosen: ExampleChoice, how: TrainingChoice) -> ExampleSet:
     """The examples, decontaminated and checked.
 
     Raises:
@@ -171,9 +165,7 @@ async def chosen_examples(run: Run, kind: Kind, chosen: ExampleChoice, guard: Gu
         StoreIncomplete: a run is not finished, or its journals hold unreadable lines.
     """
     found = await _found(run, kind, chosen)
-    if found.kind != kind:
-        raise UsageError(f"{chosen.data} holds {found.kind} examples; train them with `simkit train {found.kind}`")
-    await anyio.to_thread.run_sync(_assert_clean, found, chosen.held_out, guard)
+    await anyio.to_thread.run_sync(_assert_clean, found, chosen.held_out, how)
     report = check(found)
     if not report.ok:
         raise UsageError(f"the examples cannot be trained on:\n{report.to_text()}")
@@ -211,35 +203,33 @@ async def _last(run: Run) -> str:
     return str(found.rows[0][0])
 
 
-def _assert_clean(examples: ExampleSet, split: str, guard: GuardChoice) -> None:
+def _assert_clean(examples: ExampleSet, split: str, how: TrainingChoice) -> None:
     """Check that no example belongs to a dev goal or a held-out task. Without a held-out split, unknown tasks pass."""
-    place = guard.goals()
+    place = how.goals()
     world = place.build()
     if split != NONE:
         assert_clean_of(examples, HeldOut.of(world.tasks(world.check_split(split)), f"{place.world}:{split}", world))
-    if guard.guard != NONE:
+    if how.guard != NONE:
         goals = HeldOut.of(place.chosen(), f"the dev goals ({place.world}:{place.split})", world)
         if split != NONE or contamination(examples, goals).overlaps:
             assert_clean_of(examples, goals)
 
 
-async def train_on_examples(
-    run: Run, method: Kind, chosen: ExampleChoice, guard: GuardChoice, how: ProcessChoice
-) -> Summary:
+async def train_on_examples(run: Run, method: Kind, chosen: ExampleChoice, how: TrainingChoice) -> Summary:
     """Select examples, check them, train on them in processes of their own, and summarize the result.
 
     Raises:
         UsageError: there is no model to train, the examples cannot be used, or the training fails.
     """
-    make = job_of(run, method, guard, how)
-    examples = await chosen_examples(run, method, chosen, guard)
-    examples, evaluation = await _divided(run, examples, chosen, guard)
+    make = job_of(run, method, how)
+    examples = await chosen_examples(run, method, chosen, how)
+    examples, evaluation = await _divided(run, examples, chosen, how)
     removed = ", ".join(f"{count} {reason}" for reason, count in examples.removed.items())
     trained = await carried_out(run, make(examples=examples, evaluation=evaluation))
     return summary_of(run, trained, data=chosen.data, removed_before=removed or "nothing")
 
 
-def job_of(run: Run, method: Method, guard: GuardChoice, how: ProcessChoice) -> Callable[..., TrainingJob]:
+def job_of(run: Run, method: Method, how: TrainingChoice) -> Callable[..., TrainingJob]:
     """The job of a run, to be completed with its examples or practice goals.
 
     Raises:
@@ -249,8 +239,8 @@ def job_of(run: Run, method: Method, guard: GuardChoice, how: ProcessChoice) -> 
     model, values = model_of(run.models.model or config.get("model_name_or_path"))
     check_installed("train", *LIBRARIES)
     check_names(method, config, how.trl)
-    if method == "grpo" or guard.guard != NONE:
-        guard.goals(run.models.user_model).check_user(run.folders)
+    if method == "grpo" or how.guard != NONE:
+        how.goals(run.models.user_model).check_user(run.folders)
     launcher, ranks = launched(how.launcher)
     return partial(
         TrainingJob,
@@ -261,7 +251,7 @@ def job_of(run: Run, method: Method, guard: GuardChoice, how: ProcessChoice) -> 
         flags=tuple(how.trl),
         out=(how.out or run.store.path / "models" / run.id).absolute(),  # the same when the run is resumed
         seed=run.seed,
-        guard=guard.of(run.models.user_model),
+        guard=how.guard_for(run.models.user_model),
         threads=how.threads,
         launcher=launcher,
         ranks=ranks,
@@ -269,7 +259,7 @@ def job_of(run: Run, method: Method, guard: GuardChoice, how: ProcessChoice) -> 
 
 
 async def _divided(
-    run: Run, examples: ExampleSet, chosen: ExampleChoice, guard: GuardChoice
+    run: Run, examples: ExampleSet, chosen: ExampleChoice, how: TrainingChoice
 ) -> tuple[ExampleSet, ExampleSet | None]:
     """The training examples, and those of the evaluation: of a file, or a random share of the first.
 
@@ -282,9 +272,9 @@ async def _divided(
         share = float(chosen.eval_data)
     except ValueError:
         other = replace(chosen, data=chosen.eval_data, eval_data=None)
-        return examples, await chosen_examples(run, examples.kind, other, guard)
-    count = round(share * len(examples))
-    if not (0 < share < 1 and count):
+        return examples, await chosen_examples(run, examples.kind, other, how)
+    count = round(share * len(examples)) if 0 < share < 1 else 0
+    if not 0 < count < len(examples):
         raise UsageError(
             f"--eval-data {chosen.eval_data} of {len(examples)} examples leaves nothing to evaluate, or to train on; "
             "give a share such as 0.1, or a file"

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -78,7 +77,7 @@ class _Training:
     ask: Ask
 
     def run(self) -> TrainingResult:
-        job, args, began = self.job, self.settings.args, time.monotonic()
+        job, args = self.job, self.settings.args
         chat = ChatFormat.of(job.model, job.template_kwargs)
         rows = practice_rows(job, args, chat) if job.examples is None else self._rows(job.examples, chat)
         form = rows.chat
@@ -87,8 +86,8 @@ class _Training:
         tokenizer = deepcopy(form.tokenizer)  # the trainer may change it
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        watcher = TrainerCallbacks(job.guard, form, self.folder, self.ask)
-        own = {"processing_class": tokenizer, "callbacks": [watcher.callback()]}
+        watcher = TrainerCallbacks.of(job.guard, form, self.folder, self.ask)
+        own = {"processing_class": tokenizer, "callbacks": [watcher]}
         own |= practice.trainer_arguments() if practice else {}
         trainer = trl_setup.build_trainer(job, self.settings, rows.rows, evaluation, **own)
         check_parallelism(job, trainer)
@@ -104,7 +103,6 @@ class _Training:
             form=rows.form,
             too_long=rows.too_long,
             **(practice.counts(args) if practice else _counts(rows)),
-            seconds=round(time.monotonic() - began, 3),
         )
 
     def _rows(self, examples: ExampleSet, chat: ChatFormat) -> TrainingRows:

@@ -113,8 +113,7 @@ def build_trainer(
     Raises:
         UsageError: the model does not exist, or TRL refuses the settings.
     """
-    trl, datasets, transformers = require("trl", EXTRA), require("datasets", EXTRA), require("transformers", EXTRA)
-    kind = getattr(trl, f"{job.method.upper()}Trainer")
+    trl, data, transformers = require("trl", EXTRA), require("datasets", EXTRA).Dataset, require("transformers", EXTRA)
     args, model = settings.args, settings.model
     args.model_init_kwargs = {
         "revision": model.model_revision,
@@ -124,11 +123,11 @@ def build_trainer(
     }
     transformers.set_seed(job.seed)  # adapters are initialized before the trainer sets the seed
     try:
-        built = kind(
+        built = getattr(trl, f"{job.method.upper()}Trainer")(
             model=model_folder(job.model),
             args=args,
-            train_dataset=datasets.Dataset.from_list(list(rows)),
-            eval_dataset=datasets.Dataset.from_list(list(evaluation)) if evaluation else None,
+            train_dataset=data.from_list(list(rows)),
+            eval_dataset=data.from_list(list(evaluation)) if evaluation else None,
             quantization_config=trl.get_quantization_config(model),
             peft_config=trl.get_peft_config(model),
             **more,

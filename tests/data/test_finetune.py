@@ -17,7 +17,7 @@ from simkit.recipes.finetune import finetune
 from simkit.run.run import Run
 from simkit.store import Store
 from simkit.testing.fine_tuning import FineTuningServer
-from simkit.training.fine_tuning import FineTuning, Hyperparameters, JobRequest
+from simkit.training.fine_tuning import FineTuning, JobRequest
 
 pytest.importorskip("openai", reason="the extra `finetune` is not installed")
 pytestmark = pytest.mark.anyio
@@ -154,9 +154,9 @@ async def test_data_that_cannot_be_used_is_refused_before_the_upload(tmp_path: P
 
 def test_choices_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="epochs is 0"):
-        Hyperparameters(epochs=0)
+        JobRequest(run_id="r", model="m", method="dpo", n_epochs=0)
     with pytest.raises(UsageError, match="beta applies only to the method dpo"):
-        Hyperparameters(beta=0.1).to_openai("supervised")
+        JobRequest(run_id="r", model="m", method="supervised", beta=0.1)
 
 
 def test_the_command_takes_the_harvest_of_the_last_run(

@@ -85,8 +85,8 @@ def test_frequent_stretches_make_dialogues_short(form: ChatFormat) -> None:
 
 
 def made(out: Path, heard: OnMetrics = lambda _: None, **more: int) -> Mapping[str, float]:
-    settings = ScratchSettings(**{**SMALL, "steps": 40, "batch": 4, **more})
-    return train_scratch(DIALOGUES, VALUES, out, settings, heard)
+    values: dict[str, Any] = {**SMALL, "steps": 40, "batch": 4, **more}
+    return train_scratch(DIALOGUES, VALUES, out, ScratchSettings(**values), heard)
 
 
 def test_a_model_from_nothing_learns_and_says_so(tmp_path: Path) -> None:

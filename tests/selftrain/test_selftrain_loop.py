@@ -78,7 +78,7 @@ def plan(tmp_path: Path) -> ExperimentPlan:
 async def start(tmp_path: Path, plan: ExperimentPlan) -> str:
     """A model that has learnt next to nothing."""
     async with Run(store=tmp_path / "store", recipe="scratch") as run:
-        await make_model(run, tmp_path / "start", plan.source, plan.schooling, lambda _: None)
+        await make_model(run, tmp_path / "start", plan.first, lambda _: None)
     return str(tmp_path / "start")
 
 
@@ -138,7 +138,7 @@ async def test_a_seed_goes_through_its_stages_and_after_a_kill_goes_on(
         assert not contamination(examples, held_out).overlaps
     assert sorted(each.task_id for each in golden.examples) == sorted(each.task_id for each in unfiltered.examples)
     outcome = read_outcome(store, "whole", plan)
-    learnt = {each.stage: each.examples for each in outcome.stages if each.examples}
+    learnt = {stage: examples for _, stage, examples, *_ in outcome.stages if examples}
     assert learnt["round1/train-josh"] == learnt["round1/train-control"] >= learnt["round1/train-best-of-n-as-many"] > 0
     assert outcome.arms["t1"]["JOSH, then KTO"].value == 1.0
     assert {each.found.family for each in outcome.stated} == {2 * len(plan.stated())}
@@ -178,16 +178,8 @@ async def test_a_cancelled_experiment_leaves_no_process(tmp_path: Path, plan: Ex
 
 
 def test_a_process_whose_parent_is_gone_ends(tmp_path: Path, plan: ExperimentPlan) -> None:
-    work = SeedWork(
-        store=tmp_path / "store",
-        folder=tmp_path / "seed0",
-        run_id="whole",
-        name="",
-        stage="seed0",
-        seed=1,
-        plan=plan,
-        models={},
-    )
+    part = PartOf("whole", "seed0")
+    work = SeedWork(store=tmp_path / "store", part=part, name="whole", seed=1, plan=plan, models={})
     (tmp_path / JOB).write_bytes(pickle.dumps((play_in_child, work)))
     with socket.socket(socket.AF_UNIX) as parent:
         parent.bind(str(tmp_path / SOCKET))

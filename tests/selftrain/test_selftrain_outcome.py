@@ -13,7 +13,6 @@ from simkit.recipes.selftrain.outcome import (
     PICTURE,
     REPORT,
     ExperimentOutcome,
-    StageRecord,
     StatedDifference,
     over_seeds,
 )
@@ -84,7 +83,7 @@ def outcome() -> ExperimentOutcome:
         arms={"t1": arms, "t0": arms},
         rates={at: {arm: (each.value, each.value) for arm, each in arms.items()} for at in ("t1", "t0")},
         stated=(stated("t1", 0.3, 0.1, (0.29, 0.31)), stated("t0", -0.01, 0.1, (0.02, -0.04))),
-        stages=(StageRecord(0, "round1/harvest-josh", None, None, 123456),),
+        stages=((0, "round1/harvest-josh", None, None, 123456),),
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,20 +14,33 @@ from simkit.run.choices import CastChoice, TaskChoice
 from simkit.run.run import Run
 from simkit.store import Store
 from simkit.training import steps
+from simkit.training.jobs import TrainingJob
+from simkit.training.launch import LIBRARIES
 from simkit.training.recipes import train_grpo, train_kto, train_sft
-from simkit.training.steps import ExampleChoice, GuardChoice, ProcessChoice, SftExampleChoice
+from simkit.training.steps import ExampleChoice, SftExampleChoice, TrainingChoice
 from support.training_runs import train_here
 
 if TYPE_CHECKING:
     from conftest import Bench
 
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.skipif(not all(map(find_spec, LIBRARIES)), reason="needs the extra: pip install '.[train]'"),
+]
 
 WORLD = "builtin,most_goals=2"
 SFT: dict[str, Any] = {
     "examples": SftExampleChoice(source="episodes", where="reward >= 1", limit=3, held_out="none"),
-    "how": ProcessChoice(config="tiny-cpu", trl=["--per_device_train_batch_size", "1", "--max_steps", "8"]),
-    "guard": GuardChoice(world=WORLD, max_turns=1, reply_tokens=8, guard="1", guard_every=2, valid_floor=0.0),
+    "how": TrainingChoice(
+        config="tiny-cpu",
+        trl=["--per_device_train_batch_size", "1", "--max_steps", "8"],
+        world=WORLD,
+        max_turns=1,
+        reply_tokens=8,
+        guard="1",
+        guard_every=2,
+        valid_floor=0.0,
+    ),
 }
 
 
@@ -45,7 +59,6 @@ def training(store: Store, model: Path | str | None, **more: Any) -> Run:
 async def test_a_training_is_stopped_resumed_and_recorded(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("trl", reason="trl is not installed: pip install '.[train]'")
     store = Store(tmp_path)
     source = await played(store)
     first = training(store, bench.model)
@@ -101,25 +114,50 @@ async def test_held_out_tasks_are_refused_before_anything_is_trained(tmp_path: P
     await played(store, split="test")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="must not be trained on"):
-            await train_sft(run, guard=GuardChoice(world=WORLD), examples=SftExampleChoice(source="episodes"))
+            await train_sft(run, how=TrainingChoice(world=WORLD), examples=SftExampleChoice(source="episodes"))
 
 
 @pytest.mark.parametrize("held_out", ["test", "none"])
 async def test_dev_goals_are_refused_as_training_data(tmp_path: Path, held_out: str) -> None:
     store = Store(tmp_path)
     await played(store, split="val")
-    guard = GuardChoice(world=WORLD, guard="8")
+    how = TrainingChoice(world=WORLD, guard="8")
     async with training(store, "model") as run:
         with pytest.raises(UsageError, match="the dev goals"):
-            await train_sft(run, guard=guard, examples=SftExampleChoice(source="episodes", held_out=held_out))
+            await train_sft(run, how=how, examples=SftExampleChoice(source="episodes", held_out=held_out))
 
 
 async def test_a_file_of_another_kind_names_its_recipe(tmp_path: Path) -> None:
     file = tmp_path / "sft.jsonl"
     file.write_text('{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n')
     async with training(Store(tmp_path / "store"), "model") as run:
-        with pytest.raises(UsageError, match="holds sft examples; train them with `simkit train sft`"):
+        with pytest.raises(UsageError, match=r"these are sft examples, which cannot train by kto.*`simkit train sft`"):
             await train_kto(run, examples=ExampleChoice(data=str(file), held_out="none"))
+
+
+@pytest.mark.parametrize(("asked", "found"), [("0.25", (6, 2)), ("FILE", (8, 1)), ("0.01", None), ("0.99", None)])
+async def test_evaluation_examples_are_a_share_or_a_file(
+    asked: str, found: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[TrainingJob] = []
+
+    async def caught(job: TrainingJob, _: object) -> None:
+        jobs.append(job)
+        raise UsageError("seen enough")
+
+    monkeypatch.setattr(steps, "train_in_process", caught)
+    (tmp_path / "eval.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    )
+    store = Store(tmp_path / "store")
+    await played(store)
+    examples = SftExampleChoice(
+        source="episodes", held_out="none", eval_data=asked.replace("FILE", str(tmp_path / "eval.jsonl"))
+    )
+    async with training(store, "model") as run:
+        with pytest.raises(UsageError, match="seen enough" if found else f"--eval-data {asked} of 8 examples leaves"):
+            await train_sft(run, how=TrainingChoice(world=WORLD, guard="none"), examples=examples)
+    assert [(len(job.examples or ()), len(job.evaluation or ())) for job in jobs] == ([found] if found else [])
 
 
 async def test_data_whose_tasks_nobody_knows_must_be_allowed(tmp_path: Path) -> None:
