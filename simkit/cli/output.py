@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
 
 import typer
 
-from simkit.core.safe_text import visible, visible_json, visible_line
+from simkit.core.safe_text import json_text, visible, visible_json, visible_line
 from simkit.errors import OutputLost
 
 if TYPE_CHECKING:
@@ -66,13 +66,17 @@ def say_pieces(*pieces: tuple[str, Style], err: bool = False, end: str = "\n") -
 
 
 def say_json(value: Any, plain: Callable[[Any], Any] | None = None, *, strict: bool = False) -> None:
-    """Print a value as one line of JSON; characters that control a terminal are written as JSON escapes.
+    """Print a value as one line of JSON (`json_text`); characters that control a terminal are written as JSON escapes.
 
     Raises:
         OutputLost: stdout cannot be written.
         ValueError: `strict` is set, and the value has a number that JSON does not have (NaN, infinity).
     """
-    line = visible_json(json.dumps(value, default=plain, ensure_ascii=False, allow_nan=not strict))
+    line = (
+        visible_json(json.dumps(value, default=plain, ensure_ascii=False, allow_nan=False))
+        if strict
+        else json_text(value, plain)
+    )
     _write(lambda: typer.echo(line))
 
 

@@ -87,8 +87,8 @@ def print_result(result: QueryResult, format: Format, *, raw: bool = False) -> N
         case "csv":
             say_csv([result.columns, *([_cell(value) for value in row] for row in result.rows)], raw=raw)
         case "json":
-            for row in result.rows:
-                say_json(dict(zip(result.columns, row, strict=True)), plain)
+            for row in result.dicts():
+                say_json(row, plain)
 
 
 def plain(value: object) -> object:
@@ -96,7 +96,8 @@ def plain(value: object) -> object:
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, Decimal):
-        return float(value)
+        short = float(value)
+        return short if Decimal(repr(short)) == value else str(value)
     if isinstance(value, timedelta):
         return value.total_seconds()
     return str(value)

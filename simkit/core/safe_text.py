@@ -7,7 +7,11 @@ characters is replaced by its Python escape (`\\x1b`, `\\u202e`), which is visib
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, cast
 
 _INVISIBLE = (
     r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters, C0 and C1
@@ -53,6 +57,37 @@ def visible_block(text: str, indent: int) -> str:
 def visible_json(text: str) -> str:
     """JSON text in which the same characters are written as JSON escapes; the values do not change."""
     return text if _SUSPECT.search(text) is None else _SUSPECT.sub(_json_escape, text)
+
+
+def json_text(value: Any, plain: Callable[[Any], Any] | None = None) -> str:
+    """A value as visible JSON, in which numbers that JSON does not have are texts: `"NaN"`, `"Infinity"`.
+
+    Args:
+        plain: turns a value of another type into one that JSON has.
+    """
+    try:
+        return visible_json(json.dumps(value, default=plain, ensure_ascii=False, allow_nan=False))
+    except ValueError:
+        pass
+    named = json.dumps(
+        _with_names(value),
+        default=plain and (lambda each: _with_names(plain(each))),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+    return visible_json(named)
+
+
+def _with_names(value: Any) -> Any:
+    match value:
+        case float() if not isfinite(value):
+            return json.dumps(value)
+        case dict():
+            return {name: _with_names(each) for name, each in cast("dict[Any, Any]", value).items()}
+        case list() | tuple():
+            return [_with_names(each) for each in cast("list[Any]", value)]
+        case _:
+            return value
 
 
 def _escape(found: re.Match[str]) -> str:

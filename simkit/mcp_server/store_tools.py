@@ -16,7 +16,7 @@ import duckdb
 from pydantic import Field
 
 from simkit.core.redaction import redacted
-from simkit.core.safe_text import visible, visible_json
+from simkit.core.safe_text import json_text, visible
 from simkit.errors import SimkitError, UsageError
 from simkit.mcp_server.playing import PlayLimits, play
 from simkit.plugins.extras import require
@@ -268,4 +268,4 @@ def _config(value: Any) -> Any:
 def _text(value: Any, longest: int) -> str:
     """An answer as JSON, without characters that act on terminals, with texts cut to a maximum length."""
     cut = mapped(value, lambda text: text if len(text) <= longest else f"{text[:longest]} [cut]", str)
-    return visible_json(json.dumps(cut, ensure_ascii=False))
+    return json_text(cut)

@@ -64,7 +64,7 @@ def arrow_table(result: QueryResult) -> Any:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Names of columns, of which a repeated one gets a number: a frame cannot hold two columns of one name."""
+    """Names of columns, of which a repeated one gets a number: frames and objects cannot hold two of one name."""
     taken: list[str] = []
     for name in names:
         number, free = 1, name

@@ -14,6 +14,7 @@ import orjson
 
 from simkit.errors import StoreIncomplete, UsageError
 from simkit.store.database import damage
+from simkit.store.frames import unique_names
 from simkit.store.notes import notes_outstanding
 from simkit.store.reading import ReadState
 from simkit.store.scope import scoped
@@ -53,8 +54,9 @@ class QueryResult:
         return self.state.notes
 
     def dicts(self) -> list[dict[str, Any]]:
-        """The rows by column name."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        """The rows by column name; a name that is repeated gets a number (`name`, `name_1`)."""
+        names = unique_names(self.columns)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
     def df(self) -> Any:
         """The rows as a `pandas.DataFrame`, with nullable types for whole numbers and booleans.

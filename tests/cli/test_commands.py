@@ -67,6 +67,24 @@ def rows(store: Path, query: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+def test_rows_as_json_have_all_columns_and_are_json(tmp_path: Path) -> None:
+    simkit("run", "rollout", "--tasks", "1", store=tmp_path)
+    query = (
+        "select 1 as a, 2 as a, 'nan'::double as n, ['-inf'::double, 0.5] as l, {'x': 'inf'::double} as s, "
+        "12345678901234567890.12::decimal(38, 2) as d, 0.10::decimal(4, 2) as e"
+    )
+    done = simkit("sql", query, "--format", "json", store=tmp_path)
+    assert json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) == {
+        "a": 1,
+        "a_1": 2,
+        "n": "NaN",
+        "l": ["-Infinity", 0.5],
+        "s": {"x": "Infinity"},
+        "d": "12345678901234567890.12",
+        "e": 0.1,
+    }
+
+
 # --- run --------------------------------------------------------------------------------------------------------------
 
 

@@ -143,6 +143,8 @@ async def test_characters_that_act_on_terminals_are_escaped(tmp_path: Path) -> N
         text = getattr(found.content[0], "text", "")
         assert "\x1b" not in text
         assert "\u202e" not in text
+        rows, _ = await ask(client, "sql", query="select 'nan'::double as x, 1 as a, 2 as a")
+        assert rows == [{"x": "NaN", "a": 1, "a_1": 2}]
 
 
 async def test_long_answers_are_cut_or_refused(tmp_path: Path) -> None:

@@ -99,5 +99,11 @@ def test_a_missing_library_names_the_extra(
         getattr(result, make)()
 
 
+def test_no_column_is_lost_in_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path / "simkit-store")
+    write_journal(store.path, [run_started()])
+    assert store.query("select 1 as a, 2 as a").dicts() == [{"a": 1, "a_1": 2}]
+
+
 def test_repeated_names_get_numbers() -> None:
     assert unique_names(["a", "a", "a_1", "a"]) == ["a", "a_1", "a_1_1", "a_2"]
