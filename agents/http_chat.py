@@ -19,6 +19,7 @@ from simkit.components.agent import Act, Agent, AgentStart, Decision, StartAgent
 from simkit.core.conversation import Entry
 from simkit.core.messages import AssistantMessage, ToolCall, ToolMessage, text_of
 from simkit.errors import AgentFault, UsageError
+from simkit.models.usage import read_usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,7 @@ class ChatFields:
         reply: what the agent says, in answers.
         calls: tool calls, in answers: a list of objects with `name`, `arguments` (an object or JSON text), maybe `id`.
         end: true if the agent ends the conversation, in answers.
+        usage: tokens that the answer took, in answers: an object with `prompt_tokens` and `completion_tokens`.
     """
 
     session: str = "session"
@@ -44,6 +46,7 @@ class ChatFields:
     reply: str = "reply"
     calls: str = "calls"
     end: str = "end"
+    usage: str = "usage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,10 @@ class HttpChatAgent(WithSessions, Agent[ChatState]):
     """
 
     name: ClassVar[str] = "http_chat"
+    uncounted: ClassVar[str] = (
+        "what its endpoint asks models is not known here; bound it there, or by limits of a conversation "
+        "(`Limits(tokens=...)`), which count the `usage` of its answers"
+    )
 
     def __init__(
         self,
@@ -125,6 +132,7 @@ class HttpChatAgent(WithSessions, Agent[ChatState]):
         check_sessions(bounds, rules, stateless=False)
         self._name = bounds.name
         self._path = path
+        volatile = (*volatile, self._fields.usage)
         self._sessions = BranchSessions(bounds, rules, AgentFault, volatile=volatile, at_once=at_once)
 
     def start(self, request: StartAgent) -> AgentStart[ChatState]:
@@ -153,7 +161,9 @@ class HttpChatAgent(WithSessions, Agent[ChatState]):
         value: Any = answer.value
         if answer.error or not isinstance(value, dict):
             raise AgentFault(f"{self._name} answered with no JSON object: {answer.text:.300}")
-        return self._decision(cast("Mapping[str, Any]", value), branch, request)
+        found = cast("Mapping[str, Any]", value)
+        usage, _ = read_usage(found.get(fields.usage))
+        return replace(self._decision(found, branch, request), tokens=usage.tokens)
 
     def _decision(self, answer: Mapping[str, Any], branch: BranchState, request: Act[ChatState]) -> Decision[ChatState]:
         fields = self._fields

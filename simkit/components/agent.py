@@ -126,6 +126,8 @@ class Agent(ABC, Generic[StateT]):
     """Maximum number of concurrent requests, None for no limit; further requests wait."""
     sessions: int | None = None
     """Maximum number of concurrently open conversations, None for no limit; further episodes wait before they start."""
+    uncounted: ClassVar[str] = ""
+    """What it uses that no budget of the run counts, as a clause for a note; empty if all its calls are the run's."""
     deterministic: bool = False
     """Whether equal requests get equal decisions regardless of the seed (temperature 0). Branching is then refused."""
 

@@ -95,6 +95,7 @@ class RunCasts(Lifetime):
         players = build_players(world, wanted, requested)
         if players.user.interactive and self._background is not None:
             self._background.give_the_terminal()
+        self._say_what_is_uncounted(players.agent)
         cast = players.cast(scope, world.check_task, idle=self._engine_for_play() is not None)
         known = next((spec for loaded, spec in self._worlds if loaded is world), None)
         interactive = players.user.interactive
@@ -102,6 +103,11 @@ class RunCasts(Lifetime):
         origin = CastOrigin(world, known, wanted, requested, interactive=interactive, digests=digests)
         self._casts.append((cast, origin))
         return cast
+
+    def _say_what_is_uncounted(self, agent: Agent) -> None:
+        """Note that the run's budget does not hold for all that an agent uses."""
+        if agent.uncounted and self.models.allowances(self._allowances).bounded:
+            self._notes.append(f"the budget of this run does not hold for its agent `{agent.name}`: {agent.uncounted}")
 
     async def open_cast(
         self,

@@ -70,6 +70,25 @@ async def test_calls_are_made_and_their_results_posted(api: Api) -> None:
         assert (await told(agent, conversation, asked.state, step=1)).say == "I have found two rooms for c1."
 
 
+async def test_tokens_that_an_answer_reports_count_for_the_limits_and_not_for_its_repetition(api: Api) -> None:
+    async with bot(api) as agent:
+        first = await told(agent, heard("spend"), ChatState())
+        assert first.tokens > 90
+        state = first.state.fork()
+        talk = heard("And then?", heard("spend"))
+        assert [(await told(agent, talk, state, turn=2)).say for _ in range(2)] == ["2 None"] * 2
+        assert (await told(agent, heard("hello"), ChatState())).tokens == 0
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+async def test_a_budget_that_does_not_hold_for_the_endpoint_is_noted(api: Api, tmp_path: Path, bounded: bool) -> None:
+    models = simkit.ModelConfig(max_cost=1.0) if bounded else simkit.ModelConfig()
+    async with simkit.Run(store=tmp_path, models=models) as run:
+        run.cast(run.world("builtin"), agent=bot(api))
+    told = [note for note in run.notes if "does not hold for its agent `http_chat`" in note]
+    assert len(told) == bounded
+
+
 async def test_an_answer_without_words_and_calls_is_the_agents_fault(api: Api) -> None:
     async with bot(api) as agent:
         with pytest.raises(AgentFault, match=r"neither `reply` with words nor `calls`; it has answer"):

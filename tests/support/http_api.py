@@ -175,6 +175,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.answer({"answer": 42})
             case ["drawn"]:
                 self.answer({"reply": uuid4().hex})
+            case ["spend"]:
+                spent = cast("Api", self.server).asked["POST /chat"]  # another number each time
+                self.answer({"reply": "Spent.", "usage": {"prompt_tokens": 90, "completion_tokens": spent}})
             case ["begin"]:
                 self.answer({"reply": f"{given.get('policy')} {[tool['function']['name'] for tool in given['tools']]}"})
             case _:
