@@ -208,8 +208,10 @@ def holm(ps: Sequence[float]) -> tuple[float, ...]:
 def detectable(values: Sequence[float], level: float) -> float | None:
     """The difference that tasks with this spread would show with 80% power; None if all differences are equal."""
     spread = stdev(values)
+    if spread <= _NOTHING:
+        return None
     reach = student(0.5 + level / 2, len(values) - 1) + NormalDist().inv_cdf(POWER)
-    return reach * spread / sqrt(len(values)) or None
+    return reach * spread / sqrt(len(values))
 
 
 def cohen_h(before: float, after: float) -> float:

@@ -61,7 +61,8 @@ class Difference:
         p: two-sided p-value of the sign-flip test; `corrected` for the number of comparisons `family` (Holm).
         effect: Cohen's h for shares of successes (`effect_name` is h), otherwise Cohen's d of the differences; None if
             all differences are equal.
-        detectable: the difference that would have been detected with 80% power.
+        detectable: the difference that would have been detected with 80% power; None if none is that large, or all
+            differences are equal.
         by_run: the difference of each pair of runs, if the arms have the same number of runs and more than one.
         noise: noise floor of independent repeats of this size; None if it was not measured.
         guarded: the noise was measured on repeated runs, so a claimed difference must exceed it. Noise measured on

@@ -111,7 +111,7 @@ class Question:
             family=1,
             effect=cohen_h(before, after) if self.share else standardised(pairs.differences),
             effect_name="h" if self.share else "d",
-            detectable=_detectable(pairs, level, bootstrap.level),
+            detectable=self._detectable(pairs, level, bootstrap.level),
             by_run=tuple(fmean(run.values()) for run in by_run),
             noise=None,
             guarded=self.guarded,
@@ -154,8 +154,10 @@ class Question:
             low, high = max(low, -self.full), min(high, self.full)
         return Estimate(over_tasks.value, low, high)
 
-
-def _detectable(pairs: PairedValues, runs: RunLevel | None, level: float) -> float | None:
-    if runs is None:
-        return detectable(pairs.differences, level)
-    return (student(0.5 + level / 2, runs.freedom) + NormalDist().inv_cdf(POWER)) * runs.error or None
+    def _detectable(self, pairs: PairedValues, runs: RunLevel | None, level: float) -> float | None:
+        """The detectable difference; None if it is greater than any that there can be."""
+        if runs is None:
+            found = detectable(pairs.differences, level)
+        else:
+            found = (student(0.5 + level / 2, runs.freedom) + NormalDist().inv_cdf(POWER)) * runs.error or None
+        return None if found is None or (self.unit == "points" and found > self.full) else found

@@ -16,6 +16,7 @@ from simkit.local.gguf import model_folder
 from simkit.local.packed import can_pack, pack, weights_of
 from simkit.local.template_messages import check_names
 from simkit.plugins.extras import require, without_bars
+from simkit.plugins.loading import nearest
 
 _SMALL = 20_000_000
 """Number of weights below which a model gets one thread."""
@@ -70,6 +71,7 @@ def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[A
     dtype = wanted if wanted == "auto" else getattr(torch, wanted)
     where = {} if options.revision is None else {"revision": options.revision}
     folder = model_folder(path)
+    _refuse_misspelt(folder)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **where)
         check_names(tokenizer, dict(options.template_kwargs))  # before the weights are loaded
@@ -92,6 +94,19 @@ def load_model(path: str | Path, device: str, options: EngineOptions) -> tuple[A
         if options.dtype == "bfloat16":
             _note_slow_bfloat16(torch, model)
     return model, tokenizer
+
+
+def _refuse_misspelt(name: str) -> None:
+    """Refuse a name that is almost that of a folder here, and would be looked for on the network for a minute.
+
+    Raises:
+        UsageError: it is.
+    """
+    if "/" in name or Path(name).exists():
+        return
+    here = tuple(each.parent.name for each in Path().glob("*/config.json"))
+    if near := nearest(name, here):
+        raise UsageError(f"there is no model `{name}` in {Path.cwd()}{near}; give the folder as local/FOLDER")
 
 
 def is_packed(device: str, dtype: str | None) -> bool:

@@ -169,7 +169,7 @@ class TrainingFolder:
         differing = sorted(name for name in asked.keys() | before.keys() if asked.get(name) != before.get(name))
         if differing:
             raise UsageError(
-                f"{out} holds a model that was trained otherwise ({', '.join(differing)} differ); "
+                f"{out} holds a model that was trained otherwise (not the same: {', '.join(differing)}); "
                 "name another folder, or remove this one first"
             )
         return cls(out)

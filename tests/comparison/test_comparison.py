@@ -44,6 +44,16 @@ def test_identical_runs_allow_no_claim(recorded: RecordedRuns) -> None:
     assert found.difference("success", "other").estimate.high > 0.02, "60 equal pairs leave room for a difference"
 
 
+def test_few_tasks_promise_to_detect_nothing_impossible(recorded: RecordedRuns) -> None:
+    recorded.run("plain", {"a": [1 / 3], "b": [1 / 3]})
+    recorded.run("kind", {"a": [2 / 3], "b": [1.0]})
+    recorded.run("same", {"a": [2 / 3], "b": [1 - 1 / 3]})
+    found = recorded.compare("plain", "kind")
+    assert found.difference("success", "kind").detectable is None  # 677 points
+    assert not any("would have been detected" in claim for claim in found.claims)
+    assert recorded.compare("plain", "same").difference("reward", "same").detectable is None  # rounding is no spread
+
+
 def test_chance_is_claimed_no_more_often_than_the_level_says(recorded: RecordedRuns) -> None:
     runs = [recorded.run(f"r{seed}", drawn(0.5, seed, tasks=30), seed=seed) for seed in range(13)]
     arms = [Arm(run, (run,)) for run in runs]

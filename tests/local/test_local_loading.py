@@ -113,6 +113,19 @@ async def test_errors_of_loading_are_as_they_were(tmp_path: Path) -> None:
     assert not list((tmp_path / "store").glob("journals/*")), "no run is left"
 
 
+async def test_a_misspelt_folder_is_not_looked_for_on_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "config.json").write_text("{}")
+    with pytest.raises(
+        UsageError, match=r"there is no model `tunde` in .* \(did you mean `tuned`\?\); give the folder"
+    ):
+        async with Run(store=tmp_path / "store", models=ModelConfig(model="local/tunde")) as run:
+            await TaskChoice(tasks="1").play(run, Rollout(), CastChoice())
+
+
 async def test_what_was_loaded_is_what_is_opened(folder: Path, loads: Loads) -> None:
     resources, provider = Resources(), LocalProvider(f"local/{folder}", ModelConfig())
     await provider.load(resources)

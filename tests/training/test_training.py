@@ -122,7 +122,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_weights(bench
 
 def test_a_folder_with_something_else_is_left_alone(bench: Bench, tmp_path: Path) -> None:
     train(job(bench, tmp_path / "out"))
-    with pytest.raises(UsageError, match=r"trained otherwise \(config differ\)"):
+    with pytest.raises(UsageError, match=r"trained otherwise \(not the same: config\)"):
         train(job(bench, tmp_path / "out", learning_rate=5e-3))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "letter.txt").write_text("dear")
