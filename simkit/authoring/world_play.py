@@ -16,23 +16,30 @@ from simkit.core.events import Episode
 from simkit.core.tasks import Task
 from simkit.errors import ComponentNotFound, UsageError
 from simkit.models.config import ModelConfig
+from simkit.plugins.loading import current_folder
 from simkit.run.engine import FaultPolicy
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 
 LENIENT = FaultPolicy(max_share=1.0, raises=False)
-"""Faults of a conversation are findings, or failures of the model that is tried."""
+"""Faults of a conversation are findings, or are counted beside the scores of the model that is tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difficulty:
-    """How often a model solved a task, and its average reward."""
+    """How often a model solved a task, and its average reward.
+
+    Attributes:
+        trials: conversations with a score; `faulted` have none, because a component or an endpoint failed.
+        reward: None without any score.
+    """
 
     task: str
     split: str
     solved: int
     trials: int
-    reward: float
+    reward: float | None
+    faulted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +110,10 @@ async def difficulties(
 
 
 def _difficulty(task: str, split: str, episodes: Sequence[Episode]) -> Difficulty:
-    rewards = [episode.reward or 0.0 for episode in episodes]
+    rewards = [episode.reward for episode in episodes if episode.reward is not None]
     solved = sum(reward >= 1 for reward in rewards)
-    return Difficulty(task, split, solved, len(rewards), sum(rewards) / len(rewards) if rewards else 0.0)
+    mean = sum(rewards) / len(rewards) if rewards else None
+    return Difficulty(task, split, solved, len(rewards), mean, len(episodes) - len(rewards))
 
 
 def checked_world(folder: Path | str) -> World | list[Finding]:
@@ -114,8 +122,9 @@ def checked_world(folder: Path | str) -> World | list[Finding]:
     Raises:
         UsageError: it is no world from files.
     """
+    place = current_folder() / folder
     try:
-        world = load_world(f"{Path(folder).absolute()}{os.sep}")
+        world = load_world(f"{place}{os.sep}")
     except ComponentNotFound:
         raise
     except UsageError as error:

@@ -119,8 +119,7 @@ def check_world(
     unread = any(each.kind == "file" for each in found)
     described = world.described() if isinstance(world, CheckedWorld) and not unread else ()
     _report(found, tried, json, described)
-    if found:
-        raise typer.Exit(1)
+    _end(found, tried)
 
 
 def _difficulties(ctx: typer.Context, world: World, store: Path | None, flags: CheckFlags) -> list[Difficulty]:
@@ -149,5 +148,22 @@ def _report(found: list[Finding], tried: list[Difficulty], as_json: bool, descri
     say(f"{count} problem{'s' if count > 1 else ''}" if found else "no problems found")
     if tried:
         columns = (Column("task"), Column("split"), Column("solved"), Column("reward", right=True))
-        rows = tuple((one.task, one.split, f"{one.solved} of {one.trials}", f"{one.reward:.2f}") for one in tried)
+        rows = tuple((one.task, one.split, f"{one.solved} of {one.trials}", _reward(one)) for one in tried)
         print_table(Table(columns, rows))
+
+
+def _reward(tried: Difficulty) -> str:
+    return "-" if tried.reward is None else f"{tried.reward:.2f}"
+
+
+def _end(found: Sequence[Finding], tried: Sequence[Difficulty]) -> None:
+    """The exit code: 1 after problems, and after conversations that failed by no fault of the model."""
+    if faulted := sum(one.faulted for one in tried):
+        total = faulted + sum(one.trials for one in tried)
+        say(
+            f"{faulted} of {total} conversations with the model faulted and have no score: "
+            f"{program()} doctor last (with --store, if it was given) names the reasons",
+            err=True,
+        )
+    if found or faulted:
+        raise typer.Exit(1)

@@ -344,6 +344,29 @@ def test_a_model_shows_how_difficult_the_tasks_are(shop: Path, tmp_path: Path) -
     ]
 
 
+def test_conversations_that_faulted_are_not_held_against_the_model(shop: Path, tmp_path: Path) -> None:
+    text = (shop / "tools.py").read_text()
+    broken = "def broken() -> int:\n    'Always fails, whatever it is asked.'\n    return 1 // 0\n"
+    (shop / "tools.py").write_text(f"{text}\n\n{broken}")
+    call = json.dumps({"name": "broken", "arguments": {}})
+    args = ("--model", f"scripted/<tool_call>{call}</tool_call>", "--trials", "1", "--tasks", "1", "--store", tmp_path)
+    checked = simkit("world", "check", shop, *args, "--json")
+    tried = json.loads(checked.stdout.splitlines()[0])["difficulty"]
+    assert [(one["solved"], one["trials"], one["reward"], one["faulted"]) for one in tried] == [(0, 0, None, 1)] * 2
+    assert checked.exit_code == 1
+    assert "2 of 2 conversations with the model faulted and have no score" in checked.output
+
+
+def test_a_folder_that_was_removed_under_ones_feet_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    checked = simkit("world", "check", "shop")
+    assert checked.exit_code == 2
+    assert "the current folder was removed" in checked.output
+
+
 def test_a_judge_can_be_named_for_rubrics_and_else_they_are_left_out(shop: Path, tmp_path: Path) -> None:
     change(shop / "tasks.yaml", "- told: 24.5", "- told: 24.5\n      - rubric: The agent is brief.")
     args = ("--model", "scripted/It costs 24.5|Done.", "--trials", "1", "--tasks", "1", "--store", tmp_path, "--json")
