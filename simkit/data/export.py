@@ -277,6 +277,5 @@ def _write_origins(examples: Iterable[Example], rows: Iterable[dict[str, Any]], 
     lines = [origin_line(row, each.origin) for each, row in zip(examples, rows, strict=False) if each.origin != NOWHERE]
     if lines:
         write_lines(lines, path)
-        return
-    with suppress(FileNotFoundError):
-        path.unlink()
+    else:
+        path.unlink(missing_ok=True)

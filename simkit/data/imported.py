@@ -168,10 +168,8 @@ def _episode(run: ImportedRun, each: ImportedConversation, trial: int, now: floa
         raise DataCorrupt(f"a tool of task {each.task_id} cannot be recorded ({error}); correct its schema") from error
     yield tools
     yield EpisodeStarted(episode, run.run_id, each.task_id, trial, IMPORTED, tools.toolset_id, (), now, 0)
-    ended_by_user = each.messages and each.messages[-1].role == "user"
-    outcome = each.outcome or (
-        "agent_fault" if each.error is not None else "user_ended" if ended_by_user else "agent_ended"
-    )
+    spoke_last: Outcome = "user_ended" if each.messages and each.messages[-1].role == "user" else "agent_ended"
+    outcome = each.outcome or (spoke_last if each.error is None else "agent_fault")
     branches = list(_branches(each.messages, each.opening))
     names = [branch_id(episode, "", number) for number in range(len(branches))]
     for number, branch in enumerate(branches):

@@ -155,8 +155,9 @@ def _message(message: Row) -> dict[str, Any]:
     kept: dict[str, Any] = {"role": message.get("role"), "content": message.get("content", "")}
     if isinstance(kept["content"], list):
         parts = as_objects(kept["content"])
-        reasoning = [str(part.get("reasoning") or part.get("summary") or "") for part in parts if _is_reasoning(part)]
-        rest = [{"type": part.get("type"), **part} for part in parts if not _is_reasoning(part)]
+        thinking = [part for part in parts if part.get("type") == "reasoning"]
+        reasoning = [str(part.get("reasoning") or part.get("summary") or "") for part in thinking]
+        rest = [{"type": part.get("type"), **part} for part in parts if part not in thinking]
         kept["content"] = _text(rest) if all(part["type"] == "text" for part in rest) else rest
         kept |= {"reasoning_content": "\n".join(reasoning)} if any(reasoning) else {}
     if calls := as_objects(message.get("tool_calls")):
@@ -170,10 +171,6 @@ def _message(message: Row) -> dict[str, Any]:
         if error and not kept["content"]:
             kept["content"] = str(as_object(error).get("message") or error)
     return kept
-
-
-def _is_reasoning(part: Row) -> bool:
-    return part.get("type") == "reasoning"
 
 
 def _attached(value: Any, attachments: Mapping[str, str]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +19,7 @@ import orjson
 
 from simkit.core.tasks import Task
 from simkit.core.values import without_surrogates
-from simkit.data.row_files import as_object
+from simkit.data.row_files import as_list, as_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,7 @@ class TaskContent:
 
     def shares(self, other: TaskContent) -> bool:
         """Whether both have the same instructions, or the same goals."""
-        same = (self.instructions == other.instructions != "", self.goals == other.goals != "")
-        return any(same)
+        return self.instructions == other.instructions != "" or self.goals == other.goals != ""
 
     def __bool__(self) -> bool:
         """Whether it identifies a task."""
@@ -61,15 +60,11 @@ UNKNOWN = TaskContent()
 
 def plain(value: Any) -> Any:
     """A JSON value in which equivalent texts are equal."""
-    match value:
-        case str():
-            return " ".join(normalize("NFKC", value).casefold().split())
-        case Mapping():
-            return {str(key): plain(each) for key, each in cast("Mapping[Any, Any]", value).items()}
-        case list() | tuple():
-            return [plain(each) for each in cast("list[Any]", value)]
-        case _:
-            return value
+    if isinstance(value, str):
+        return " ".join(normalize("NFKC", value).casefold().split())
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in cast("Mapping[Any, Any]", value).items()}
+    return [plain(each) for each in as_list(value)] if isinstance(value, list | tuple) else value
 
 
 def _digest(data: bytes) -> str:
@@ -105,9 +100,7 @@ class ExampleOrigin:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as files contain them, with the digests of the task's instructions and goals."""
-        kept = {name: getattr(self, name) for name in _NAMES}
-        what = {"instructions": self.content.instructions, "goals": self.content.goals} if self.content else {}
-        return {**kept, **what}
+        return {name: getattr(self, name) for name in _NAMES} | (asdict(self.content) if self.content else {})
 
     @classmethod
     def from_json(cls, known: Mapping[str, Any]) -> ExampleOrigin:

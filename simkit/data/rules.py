@@ -16,46 +16,38 @@ Severity: TypeAlias = Literal["error", "warning"]
 Problem: TypeAlias = tuple[str, str]
 """The name of a finding, with a detail."""
 
+_ERRORS = {
+    "empty": "an answer to learn is empty",
+    "nothing_to_learn": "it contains no answer of the assistant to learn",
+    "not_one_answer": "an answer to judge is not exactly one message of the assistant",
+    "broken_arguments": "a call to learn has arguments that are not a JSON object",
+    "unanswered_call": "a call has no result before the next message",
+    "orphan_result": "a tool's result answers no call of the message before it",
+    "doubled_id": "two calls of one message have the same id",
+    "nulls": "an argument is null, which the tool's schema does not allow (another program may have filled it in)",
+    "contradiction": "the same answer to the same prompt is both desirable and undesirable",
+    "one_label": "all labels are the same; KTO needs both",
+    "unreadable": "the chat template refuses it, or its answers change when they are parsed back from their tokens",
+    "refused": "the fine-tuning API refuses it",
+    "not_as_sent": "its prompt differs from the request that the agent's model answered",
+}
+_WARNINGS = {
+    "unknown_tool": "an answer to learn calls a tool that is not among its tools",
+    "reused_id": "calls of different messages have the same id",
+    "text_calls": "calls written as text, with their results, were read as calls",
+    "ignored_rewards": "a column that judges or weighs answers is not used; select the rows before",
+    "lost_reasoning": "the chat template does not render reasoning_content; write the reasoning into the text "
+    "(--reasoning inline), or leave it out (--reasoning drop)",
+    "lone_surrogate": "half of a character outside the basic plane was replaced by U+FFFD",
+    "error_marker": "an answer to learn, or the result of a tool in it, contains ERROR:, Error: or FAILURE",
+    "duplicate": "it occurs more than once",
+    "too_long": "it exceeds the maximum length; a trainer will truncate or skip it",
+    "imbalance": "one label is more than four times as frequent as the other; set weights (desirable_weight)",
+}
+
 FINDINGS: Mapping[str, tuple[Severity, str]] = {
-    "empty": ("error", "an answer to learn is empty"),
-    "nothing_to_learn": ("error", "it contains no answer of the assistant to learn"),
-    "not_one_answer": ("error", "an answer to judge is not exactly one message of the assistant"),
-    "broken_arguments": ("error", "a call to learn has arguments that are not a JSON object"),
-    "unanswered_call": ("error", "a call has no result before the next message"),
-    "orphan_result": ("error", "a tool's result answers no call of the message before it"),
-    "doubled_id": ("error", "two calls of one message have the same id"),
-    "nulls": (
-        "error",
-        "an argument is null, which the tool's schema does not allow (another program may have filled it in)",
-    ),
-    "contradiction": ("error", "the same answer to the same prompt is both desirable and undesirable"),
-    "one_label": ("error", "all labels are the same; KTO needs both"),
-    "unreadable": (
-        "error",
-        "the chat template refuses it, or its answers change when they are parsed back from their tokens",
-    ),
-    "refused": ("error", "the fine-tuning API refuses it"),
-    "not_as_sent": ("error", "its prompt differs from the request that the agent's model answered"),
-    "unknown_tool": ("warning", "an answer to learn calls a tool that is not among its tools"),
-    "reused_id": ("warning", "calls of different messages have the same id"),
-    "text_calls": ("warning", "calls written as text, with their results, were read as calls"),
-    "ignored_rewards": ("warning", "a column that judges or weighs answers is not used; select the rows before"),
-    "lost_reasoning": (
-        "warning",
-        "the chat template does not render reasoning_content; write the reasoning into the text (--reasoning inline), "
-        "or leave it out (--reasoning drop)",
-    ),
-    "lone_surrogate": ("warning", "half of a character outside the basic plane was replaced by U+FFFD"),
-    "error_marker": (
-        "warning",
-        "an answer to learn, or the result of a tool in it, contains ERROR:, Error: or FAILURE",
-    ),
-    "duplicate": ("warning", "it occurs more than once"),
-    "too_long": ("warning", "it exceeds the maximum length; a trainer will truncate or skip it"),
-    "imbalance": (
-        "warning",
-        "one label is more than four times as frequent as the other; set weights (desirable_weight)",
-    ),
+    **{name: ("error", text) for name, text in _ERRORS.items()},
+    **{name: ("warning", text) for name, text in _WARNINGS.items()},
 }
 
 
