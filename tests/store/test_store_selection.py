@@ -16,7 +16,7 @@ from simkit.core.messages import AssistantMessage, Message, ToolCall, ToolMessag
 from simkit.data.examples import ExampleSet, Kind
 from simkit.data.export import export
 from simkit.data.selection import Selection, limited, select
-from simkit.errors import StoreError, UsageError
+from simkit.errors import UsageError
 from simkit.store import Store
 
 
@@ -373,10 +373,10 @@ def test_exports_that_cannot_be(store: Store, tmp_path: Path, kind: Any, out: st
         export(store, kind, tmp_path / out)
 
 
-def test_an_export_that_fails_leaves_the_old_file(store: Store, tmp_path: Path) -> None:
+def test_an_export_over_a_folder_is_refused_and_leaves_it(store: Store, tmp_path: Path) -> None:
     fill(store, josh_episode())
     target = tmp_path / "a.parquet"
     target.mkdir()
-    with pytest.raises(StoreError, match=r"a\.parquet cannot be written"):
+    with pytest.raises(UsageError, match=r"a\.parquet is a folder"):
         export(store, "sft", target)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "store"]
