@@ -61,7 +61,8 @@ def flags_of(name: str) -> frozenset[str]:
     if name in RECIPES:
         command = recipe_command(load_recipe(TRAININGS.get(name, name)), name)
     else:
-        command = resume_command() if name == "resume" else ROOT.commands[name]
+        resume = resume_command().make_context("resume", ["last"]).command  # it has its flags when it is called
+        command = resume if name == "resume" else ROOT.commands[name]
     of_group = [each for one in getattr(command, "commands", {}).values() for each in one.params]
     every = [*command.params, *of_group]
     flags = (str(flag) for each in every for flag in (*each.opts, *each.secondary_opts))
