@@ -36,10 +36,10 @@ def check_names(method: Method, config: Iterable[str], flags: Iterable[str]) -> 
     if own:
         raise UsageError(f"`{own[0]}` is not taken from TRL's settings: {OWN[own[0]]}")
     known = field_names(method)
-    for name in config:
+    for name in config if known else ():
         if name not in known:
             raise UsageError(f"the configuration sets `{name}`, {_no_field(name, known, method)}")
-    for flag, name in named.items():
+    for flag, name in named.items() if known else ():
         if name not in known and name.removeprefix("no_") not in known:
             raise UsageError(f"`{flag}` is no flag of simkit, and {_no_field(name, known, method)}")
 
@@ -47,16 +47,15 @@ def check_names(method: Method, config: Iterable[str], flags: Iterable[str]) -> 
 def field_names(method: Method) -> frozenset[str]:
     """Names of the fields of TRL's configuration class of a method, and of its ModelConfig.
 
-    Raises:
-        UsageError: the libraries are missing, or keep the classes in other files.
+    They are empty if a release keeps the classes in other files; TRL's parser then finds unknown names later.
     """
     names = set[str]()
     for source in SOURCES:
         package, _, file = source.format(method).partition("/")
         found = find_spec(package)
-        path = Path(found.origin or "").parent / file if found is not None else None
-        if path is None or not path.is_file():
-            raise UsageError(f"{source.format(method)} is not installed; install the releases that simkit asks for")
+        path = Path((found and found.origin) or "").parent / file
+        if not path.is_file():
+            return frozenset()
         classes = (each for each in ast.parse(path.read_bytes()).body if isinstance(each, ast.ClassDef))
         fields = (each for kind in classes for each in kind.body if isinstance(each, ast.AnnAssign))
         names |= {each.target.id for each in fields if isinstance(each.target, ast.Name)}

@@ -100,8 +100,9 @@ def _parsed(parser: Any, job: TrainingJob, defaults: Mapping[str, Any]) -> dict[
         found, rest = parser.parse_known_args(list(job.flags))
     except ArgumentError as error:
         raise UsageError(f"TRL does not accept {error}") from error
+    rest += [name for name in job.config if name not in vars(found)]
     if rest:
-        raise UsageError(f"`{rest[0]}` is no flag of simkit, and belongs to no flag of TRL before it")
+        raise UsageError(f"`{rest[0]}` is neither a flag of simkit nor a setting of TRL")
     return dict(cast("dict[str, Any]", vars(found)))
 
 

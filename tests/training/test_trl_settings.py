@@ -14,7 +14,7 @@ from simkit.core.messages import AssistantMessage, UserMessage
 from simkit.data.examples import ExampleSet, SftExample
 from simkit.errors import UsageError
 from simkit.plugins.extras import require
-from simkit.training import trl_setup
+from simkit.training import settings_names, trl_setup
 from simkit.training.config_files import load_config, shipped_configs
 from simkit.training.dev import ConversationSetup
 from simkit.training.guard import Guard
@@ -110,6 +110,13 @@ def test_every_preset_is_read_by_trl(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_taken_is_refused_with_advice(flags: tuple[str, ...], config: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         read(job(*flags, config=config))
+
+
+def test_unknown_names_are_refused_by_trl_where_its_source_is_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_names, "SOURCES", ("trl/moved.py",))
+    for asked in (job("--learning_rat", "1"), job(config={"learning_rte": 1})):
+        with pytest.raises(UsageError, match=r"`(--learning_rat|learning_rte)` is neither"):
+            read(asked)
 
 
 def test_processes_wait_for_the_one_that_plays_unless_they_are_told_otherwise() -> None:
