@@ -163,6 +163,10 @@ class Reader:
                 "the query failed, and DuckDB's reason is not valid UTF-8; a value that it reads has another type than "
                 "the query asks for"
             ) from error
+        except RuntimeError as error:  # DuckDB's word for a Ctrl-C in the midst of a query
+            if str(error) != "Query interrupted":
+                raise
+            raise KeyboardInterrupt from error
         except duckdb.Error as error:
             if (damaged := damage(self._database, error)) is not None:
                 raise damaged from error
