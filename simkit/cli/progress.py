@@ -178,9 +178,10 @@ async def _lines(progress: RunProgress, stream: TextIO, viewer: Callable[[], str
         if (address := viewer()) not in (None, told):
             told = address
             stream.write(f"watched at {address}\n")
-        earlier, played = played, 0 < progress.planned == len(progress.episodes)
-        if progress.note or (progress.planned and not (earlier and played)):  # what is counted for long is said once
-            stream.write(describe(progress) + "\n")
+        now = progress.shown
+        earlier, played = played, 0 < now.planned == len(now.episodes)
+        if now.note or (now.planned and not (earlier and played)):  # what is counted for long is said once
+            stream.write(describe(now) + "\n")
             stream.flush()
 
 
@@ -191,7 +192,7 @@ async def _live(progress: RunProgress, stream: TextIO, viewer: Callable[[], str 
     console = Console(file=stream, highlight=False)
     with Live(console=console, auto_refresh=False, transient=True) as picture:
         while True:
-            picture.update(_picture(progress, console.width, viewer()), refresh=True)
+            picture.update(_picture(progress.shown, console.width, viewer()), refresh=True)
             await anyio.sleep(DRAW_EVERY)
 
 

@@ -44,10 +44,10 @@ def _in_cell(draw: _Draw) -> ProgressDisplay:
     async def shown(progress: RunProgress) -> None:
         try:
             while True:
-                draw(progress_html(progress))
+                draw(progress_html(progress.shown))
                 await anyio.sleep(DRAW_EVERY)
         finally:
-            draw(progress_html(progress))
+            draw(progress_html(progress.shown))
 
     return shown
 

@@ -85,9 +85,9 @@ class RunProgress:
     played, by episode id. `flags` counts doubts about messages. `metrics` counts model calls once there are models.
     `workers` are the worker processes that play now, `workers_lost` those that ended or hung; `worker_states` tells
     what each of them does.
-    `note` describes the progress of a stage without episodes, for the display. `load` returns the load of components
-    that declare `concurrency` or `sessions`. `keeps_faults` keeps the latest faults, with everything that their frames
-    refer to.
+    `note` describes the progress of a stage without episodes, for the display. `stages` are those of the run's stages
+    that are open. `load` returns the load of components that declare `concurrency` or `sessions`. `keeps_faults` keeps
+    the latest faults, with everything that their frames refer to.
     """
 
     planned: int = 0
@@ -112,6 +112,7 @@ class RunProgress:
     load: Callable[[], Sequence[ComponentLoad]] = tuple
     worker_states: Callable[[], Sequence[WorkerState]] = tuple
     keeps_faults: bool = False
+    stages: list[RunProgress] = field(default_factory=lambda: list[RunProgress](), compare=False, repr=False)
     _faults: deque[Fault] = field(default_factory=lambda: deque[Fault](maxlen=KEPT_FAULTS))
 
     def live(self, change: int) -> None:
@@ -160,6 +161,23 @@ class RunProgress:
             self.planned += 1
             self.kept += 1
             self.finished(episode)
+
+    @property
+    def shown(self) -> RunProgress:
+        """What a display shows: the stage that has something to play or to tell, else this run."""
+        for stage in reversed(self.stages):
+            inner = stage.shown
+            if inner.note or len(inner.episodes) < inner.planned:
+                return inner
+        return self
+
+    async def stage(self, progress: RunProgress) -> None:
+        """Show the progress of a stage in the place of this one, until cancelled; the `ProgressDisplay` of stages."""
+        self.stages.append(progress)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.stages[:] = [each for each in self.stages if each is not progress]
 
     @property
     def seconds(self) -> float:

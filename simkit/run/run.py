@@ -198,7 +198,7 @@ class Run(RunCasts):
             concurrency=self.concurrency if concurrency is None else concurrency,
             policy=self.policy,
             config={**(config or {}), **place.config()},
-            progress=self._display,
+            progress=None if self._display is None else self.progress.stage,
             models=self.models if models is None else models,
             allowances=self._allowances,
             durable=self.durable,

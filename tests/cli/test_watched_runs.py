@@ -18,6 +18,7 @@ import pytest
 from simkit.cli import progress, watching
 from simkit.cli.watching import OwnViewer, watched
 from simkit.run.engine import RunProgress
+from simkit.run.run import Run
 from simkit.store import Store
 from simkit.store.watchers import announced, watched_at
 from support.forked_commands import run_forked
@@ -146,3 +147,43 @@ def test_the_display_of_a_run_says_where_it_is_watched(monkeypatch: pytest.Monke
     monkeypatch.setattr(stream, "isatty", lambda: True)
     text = shown_by(stream, [None, ADDRESS])
     assert f"watched at {ADDRESS}" in text
+
+
+async def stages_of(run: RunProgress, *stages: RunProgress) -> list[RunProgress]:
+    """What a display of the run shows while each of these is its stage, and afterwards."""
+    seen: list[RunProgress] = []
+    for stage in stages:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run.stage, stage)
+            await anyio.wait_all_tasks_blocked()
+            seen.append(run.shown)
+            group.cancel_scope.cancel()
+    return [*seen, run.shown]
+
+
+def test_a_display_shows_the_stage_that_plays() -> None:
+    run = RunProgress(note="lessons training: step 5")
+    playing, played = RunProgress(planned=2), RunProgress(planned=1, episodes=[cast("Any", None)])
+    assert [each is playing for each in anyio.run(stages_of, run, playing)] == [True, False]
+    shown = anyio.run(stages_of, run, played)  # it plays nothing more, and the run has something to tell
+    assert all(each is run for each in shown)
+
+
+def test_the_stages_of_a_run_have_one_display(tmp_path: Path) -> None:
+    displayed: list[RunProgress] = []
+
+    async def display(progress: RunProgress) -> None:
+        displayed.append(progress)
+        await anyio.sleep_forever()
+
+    async def main() -> RunProgress:
+        async with Run(store=tmp_path, progress=display) as run:
+            async with run.part("one"), run.part("other"):
+                await anyio.wait_all_tasks_blocked()
+                assert len(run.progress.stages) == 2
+            assert run.progress.stages == []
+        return run.progress
+
+    run = anyio.run(main)
+    assert len(displayed) == 1
+    assert displayed[0] is run
