@@ -86,6 +86,7 @@ async def preserve(
         allow_incomplete=allow_incomplete,
     )
     _check_margin(margin)
+    _check_counts(limit, few_shot, batch_size)
     _check_wanted(benchmarks, questions, corpus, run.models.model)
     asked = judged.check(run.models.model) if judged else ()
     held_out = corpus and HeldOutCorpus(corpus.stem, read_corpus(corpus, limit), window, stride)
@@ -101,6 +102,12 @@ async def preserve(
 def _check_margin(margin: float) -> None:
     if not 0 < margin < 100:
         raise UsageError(f"--margin is {margin:g}; give a loss in points that would not matter, e.g. 2")
+
+
+def _check_counts(limit: int | None, few_shot: int | None, batch_size: int) -> None:
+    for name, number, least in (("limit", limit, 1), ("few-shot", few_shot, 0), ("batch-size", batch_size, 1)):
+        if number is not None and number < least:
+            raise UsageError(f"--{name} is {number}; give {least} or more, or leave it out")
 
 
 def _check_wanted(benchmarks: Benchmarks, questions: Path | None, corpus: Path | None, model: str | None) -> None:

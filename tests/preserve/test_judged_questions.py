@@ -196,6 +196,10 @@ def test_a_judge_reads_the_conversation_up_to_the_turn() -> None:
         ("Terse", {"questions": True}, "no judge is given"),
         ("Terse", {"questions": True, "judge_model": "none", "against": "x"}, "a comparison needs a judge"),
         ("Terse", {"questions": True, "judge_model": "scripted/x", "trials": 0}, "--trials is 0"),
+        ("Terse", {"questions": True, "judge_model": "scripted/x", "limit": -1}, "--limit is -1; give 1 or more"),
+        ("Terse", {"questions": True, "judge_model": "scripted/x", "limit": 0}, "--limit is 0"),
+        ("Terse", {"suites": "a", "few_shot": -1}, "--few-shot is -1; give 0 or more"),
+        ("Terse", {"suites": "a", "batch_size": 0}, "--batch-size is 0"),
         (
             "Terse",
             {"questions": True, "judge_model": "scripted/x", "against": "nobody"},
