@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import orjson
 
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 from simkit.rewards.criteria import Rubric
 from simkit.statistics.scores import RESAMPLES, Estimate, mean_of_tasks, quantile
 
@@ -118,7 +118,7 @@ def read_labels(file: Path, rubric: Rubric) -> tuple[Label, ...]:
     try:
         lines = file.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:
-        raise UsageError(f"the labels {file} cannot be read: {error}; give a file of JSON lines") from error
+        raise UsageError(f"the labels {file} cannot be read: {reason(error)}; give a file of JSON lines") from error
     found = [_label(line, rubric, f"{file}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
     if not found:
         raise UsageError(f'{file} has no labels; a line is {{"task_id": "...", "labels": {{"NAME": true}}}}')

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 from simkit.rewards.judge import Unread, object_schema, reason_of, truth
 
 _LINE = re.compile(
@@ -117,7 +117,7 @@ class Rubric:
         try:
             return cls.of(file.read_text(encoding="utf-8-sig"), str(file))
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the rubric {file} cannot be read: {error}; give a text file in UTF-8") from error
+            raise UsageError(f"the rubric {file} cannot be read: {reason(error)}; give a text file in UTF-8") from error
 
     def plus(self, other: Rubric) -> Rubric:
         """The criteria of both; of two with one name, that of this rubric."""

@@ -13,7 +13,7 @@ from simkit.components.reward import EpisodeReward, Reward, RewardPart, ScoreEpi
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.messages import AssistantMessage, Message, ToolMessage, ToolSpec, UserMessage, parse_message, text_of
 from simkit.core.tasks import Goal, Task
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 from simkit.models.base import ChatModel
 from simkit.plugins.prompts import PromptChoice, choose_prompt
 from simkit.rewards.judge import Form, Judge
@@ -112,7 +112,9 @@ def read_conversations(file: Path, speaker: Literal["agent"] | None = "agent") -
     try:
         lines = file.read_bytes().removeprefix(BOM_UTF8).splitlines()
     except OSError as error:
-        raise UsageError(f"the conversations {file} cannot be read: {error}; give a file of JSON lines") from error
+        raise UsageError(
+            f"the conversations {file} cannot be read: {reason(error)}; give a file of JSON lines"
+        ) from error
     found: dict[str, Conversation] = {}
     for number, line in enumerate(lines, 1):
         if line.strip():

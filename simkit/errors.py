@@ -379,3 +379,8 @@ class WorkerLost(Fault):
     """A worker process ended, or hung. The units that it had open are played again; one that ends them all is this."""
 
     component = "worker"
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, for a message that names the file itself: without the number and the path of an OSError."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

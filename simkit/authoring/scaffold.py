@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 
 FILES: Final = ("tasks.yaml", "tools.py", "data/start.sql", "policy.md", "test_world.py")
 """The files of the template, in the order in which to read them."""
@@ -33,7 +33,7 @@ def init_world(folder: Path) -> tuple[Path, ...]:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(template.joinpath(*file.split("/")).read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{folder} cannot be written: {error}") from error
+        raise UsageError(f"{folder} cannot be written: {reason(error)}") from error
     return tuple(folder / _renamed(file, name) for file in FILES)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simkit.cli.output import say
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 
 FLAG = "--trust-env-file"
 URLS = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "SIMKIT_BASE_URL", "SIMKIT_USER_BASE_URL")
@@ -148,7 +148,7 @@ def _parsed(path: Path) -> dict[str, str | None]:
     try:
         return dotenv_values(path, interpolate=False)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}; correct it or move it away") from error
+        raise UsageError(f"{path} cannot be read: {reason(error)}; correct it or move it away") from error
 
 
 def _model_variables() -> Iterator[str]:

@@ -10,7 +10,7 @@ import typer
 from simkit.cli.output import say, say_json
 from simkit.cli.program import open_store, print_notes
 from simkit.core.safe_text import visible_line
-from simkit.errors import StoreError, StoreUnreadable, UsageError
+from simkit.errors import StoreError, StoreUnreadable, UsageError, reason
 from simkit.store import Store
 from simkit.store.damage import BadLine
 from simkit.store.lines import JournalLines
@@ -60,7 +60,7 @@ def read_all(folder: Path, run_id: str | None) -> VerifyResult:
     found = find_journals(folder, None if run_id is None else (run_id,))
     lines, bad, count = 0, list[BadLine](), 0
     for path, error in found.troubles:
-        raise StoreUnreadable(f"the journals in {path.parent} cannot be read: {error}; check its permissions")
+        raise StoreUnreadable(f"the journals in {path.parent} cannot be read: {reason(error)}; check its permissions")
     for journals in found.runs.values():
         for path in journals:
             journal = JournalLines(path)

@@ -28,7 +28,7 @@ from simkit.data.examples import DpoExample, Example, ExampleSet, Kind, SftExamp
 from simkit.data.origins import NOWHERE, origin_file, origin_line
 from simkit.data.reasoning import holds_field, reasoning_counts
 from simkit.data.selection import Selection, select
-from simkit.errors import StoreError, UsageError
+from simkit.errors import StoreError, UsageError, reason
 from simkit.plugins.extras import require
 from simkit.store.files import scratch_folder
 from simkit.store.store import Store
@@ -119,7 +119,7 @@ def replacing(path: Path) -> Generator[Path]:
         unfinished.replace(path)
     except (OSError, duckdb.IOException) as error:
         raise StoreError(
-            f"{path} cannot be written: {error}. Check the disk and the permissions, or name another file"
+            f"{path} cannot be written: {reason(error)}. Check the disk and the permissions, or name another file"
         ) from error
     finally:
         with suppress(OSError):  # on a read-only disk even removing a missing file fails

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 
 COMPACT = "compact"
 """Name of the shipped prompts in few words, for models with small contexts."""
@@ -100,7 +100,7 @@ def read_prompt(path: str | Path, needed: tuple[str, ...] = (), otherwise: str =
         prompt = Prompt(str(path), Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"the prompt {path} cannot be read: {error}; give the path of a text file{otherwise}"
+            f"the prompt {path} cannot be read: {reason(error)}; give the path of a text file{otherwise}"
         ) from error
     if needed and prompt.places.isdisjoint(needed):
         places = " or ".join(f"{{{{{name}}}}}" for name in needed)

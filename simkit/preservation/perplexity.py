@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio.to_thread
 import orjson
 
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 from simkit.plugins.extras import require
 from simkit.preservation.local_weights import Weights
 
@@ -62,9 +62,9 @@ def read_corpus(path: Path, limit: int | None = None) -> tuple[Document, ...]:
         else:
             found = [Document.of(text) for text in _paragraphs(path.read_text(encoding="utf-8").splitlines())]
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the corpus {path} cannot be read: {error}; give a text file, JSON lines or a folder") from (
-            error
-        )
+        raise UsageError(
+            f"the corpus {path} cannot be read: {reason(error)}; give a text file, JSON lines or a folder"
+        ) from (error)
     documents = _distinct([each for each in found if each.text.strip()], path)
     if not documents:
         raise UsageError(f"the corpus {path} holds no text; give documents separated by empty lines, or JSON lines")

@@ -22,7 +22,7 @@ import orjson
 from simkit.core.ids import TurnKey
 from simkit.core.messages import Message, UserMessage, text_of
 from simkit.core.reasoning import without_reasoning
-from simkit.errors import ModelFault, UsageError
+from simkit.errors import ModelFault, UsageError, reason
 from simkit.models.base import CallKey, ChatModel, ChatRequest
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ def read_questions(path: Path, limit: int | None = None) -> tuple[Question, ...]
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the question file {path} cannot be read: {error}; give JSON lines in UTF-8") from error
+        raise UsageError(
+            f"the question file {path} cannot be read: {reason(error)}; give JSON lines in UTF-8"
+        ) from error
     numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
     found = [_question(line, f"{path}, line {number}") for number, line in numbered]
     if not found:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio.to_thread
 
-from simkit.errors import ModelFault, SimkitError, UsageError
+from simkit.errors import ModelFault, SimkitError, UsageError, reason
 from simkit.plugins.extras import require
 from simkit.preservation.local_weights import suppress_progress_bars
 from simkit.statistics.scores import Estimate, mean, mean_of_tasks
@@ -266,7 +266,7 @@ def _check_files(folder: Path) -> None:
         try:
             _read(file)
         except Exception as error:  # the errors of YAML and lm-eval have no common base class
-            raise UsageError(f"the task file {file} cannot be read: {error}") from error
+            raise UsageError(f"the task file {file} cannot be read: {reason(error)}") from error
 
 
 def _find_data(manager: Any, folder: Path) -> None:

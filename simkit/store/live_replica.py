@@ -20,7 +20,7 @@ from zlib import crc32
 
 import duckdb
 
-from simkit.errors import StoreError, StoreUnreadable, UsageError
+from simkit.errors import StoreError, StoreUnreadable, UsageError, reason
 from simkit.store.database import connected, loading_error, remove_database, schema_format, stored_format
 from simkit.store.loader import LoadReport
 from simkit.store.reader import Reader
@@ -113,7 +113,9 @@ class LiveReplica(Replica):
         try:
             sizes, before = journal_sizes(self._store), self._sizes
         except OSError as error:
-            raise StoreError(f"the journals of {self._store} cannot be read: {error}. Check its rights") from error
+            raise StoreError(
+                f"the journals of {self._store} cannot be read: {reason(error)}. Check its rights"
+            ) from error
         if self._connection is not None:
             self._remove_stale({name.partition("/")[0] for name in sizes})
         else:

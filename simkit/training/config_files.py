@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import yaml
 
 from simkit.core.values import shown
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 
 Method: TypeAlias = Literal["sft", "kto", "dpo", "grpo"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -54,7 +54,7 @@ def _text(name: str) -> str:
         try:
             return path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--config {name} cannot be read: {error}") from error
+            raise UsageError(f"--config {name} cannot be read: {reason(error)}") from error
     if name not in shipped_configs():
         raise UsageError(
             f"there is no preset `{name}`; choose one of {', '.join(shipped_configs())}, or name a YAML file"

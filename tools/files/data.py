@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from simkit.errors import DataMissing, UsageError
+from simkit.errors import DataMissing, UsageError, reason
 from simkit.tools.database import Database
 from simkit.tools.documents import Documents
 from simkit.tools.drafts import DraftedState
@@ -64,7 +64,7 @@ def _documents(files: Iterable[Path], folder: str) -> Iterable[tuple[str, Any]]:
                 f"{Path(folder) / file.name}:{error.lineno}:{error.colno} is not JSON: {error.msg}"
             ) from error
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"{Path(folder) / file.name} cannot be used: {error}") from error
+            raise UsageError(f"{Path(folder) / file.name} cannot be used: {reason(error)}") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -84,4 +84,4 @@ def _text(file: Path, folder: str) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{Path(folder) / file.name} cannot be read: {error}") from error
+        raise UsageError(f"{Path(folder) / file.name} cannot be read: {reason(error)}") from error

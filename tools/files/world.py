@@ -17,7 +17,7 @@ from simkit.core.messages import JsonObject, ToolCall, sorted_json
 from simkit.core.ontology import Ontology
 from simkit.core.records import CallRecord
 from simkit.core.tasks import Goal, Task
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 from simkit.plugins.component_paths import python_file
 from simkit.rule_based.matching import clean, covers
 from simkit.tools.drafts import DraftedState, RowChange
@@ -153,7 +153,7 @@ class FileWorld(Written):
         try:
             return file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{self.shown(file.name)} cannot be read: {error}") from error
+            raise UsageError(f"{self.shown(file.name)} cannot be read: {reason(error)}") from error
 
     @cached_property
     def _server(self) -> FunctionTools:

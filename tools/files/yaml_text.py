@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from simkit.errors import UsageError
+from simkit.errors import UsageError, reason
 
 Place: TypeAlias = tuple[str | int, ...]
 """Keys and numbers that lead to a value."""
@@ -61,7 +61,7 @@ def read_yaml(path: Path, name: str) -> YamlText:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name} cannot be read: {error}") from error
+        raise UsageError(f"{name} cannot be read: {reason(error)}") from error
     return parse_yaml(text, name)
 
 

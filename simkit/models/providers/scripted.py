@@ -11,7 +11,7 @@ from anyio.lowlevel import checkpoint
 from pydantic import TypeAdapter, ValidationError
 
 from simkit.core.messages import AssistantMessage
-from simkit.errors import ModelFault, UsageError
+from simkit.errors import ModelFault, UsageError, reason
 from simkit.models.base import CallKey, ChatModel, ChatRequest, ChatResponse
 from simkit.models.prices import Price
 from simkit.models.provider import Provider, Resources
@@ -111,6 +111,8 @@ def _read_script(name: str) -> list[str]:
     try:
         return TypeAdapter(list[str]).validate_python(orjson.loads(Path(name).read_bytes()), strict=True)
     except (OSError, orjson.JSONDecodeError) as error:
-        raise UsageError(f"the script {name} cannot be read: {error}; it must be a JSON list of texts") from error
+        raise UsageError(
+            f"the script {name} cannot be read: {reason(error)}; it must be a JSON list of texts"
+        ) from error
     except ValidationError as error:
         raise UsageError(f"the script {name} must be a JSON list of texts, one for each turn") from error
