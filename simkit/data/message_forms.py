@@ -82,17 +82,24 @@ class MessageReader:
             raise DataCorrupt(f"{self.place}: `{column}` is {what}; {expected}")
         given = [self._plain(each) for each in _items(cast("Sequence[Any]", value), self.place)]
         found: list[tuple[Message, bool | None]] = []
-        for message, after in zip_longest(given, given[1:]):
-            followed = bool(self.tools) if after is None else after["role"] == "tool" or _responses(after)
-            if message["role"] == "assistant" and followed:
-                self._read_calls(message)
-            found += [self._message(each) for each in self._results(message)]
+        with _located(self.place):
+            for message, after in zip_longest(given, given[1:]):
+                followed = bool(self.tools) if after is None else after["role"] == "tool" or _responses(after)
+                if message["role"] == "assistant" and followed:
+                    self._read_calls(message)
+                found += [self._message(each) for each in self._results(message)]
         return tuple(message for message, _ in found), tuple(learned for _, learned in found)
 
     def _plain(self, given: Any) -> dict[str, Any]:
+        """A message in the form {role, content, ...}: ShareGPT writes {from, value}."""
         if not isinstance(given, Mapping):
             raise DataCorrupt(f"{self.place}: a message is {given!r:.60}; it must be an object with role and content")
-        message = _without_nulls(cast("Row", given))
+        fields = cast("Row", given).items()
+        message = {name: value for name, value in fields if value is not None or name == "content"}
+        if "role" not in message and "from" in message:
+            message = {"role": message.pop("from"), "content": message.pop("value", None), **message}
+        role = message.get("role", "")
+        message["role"] = _ROLES.get(role, role) if isinstance(role, str) else role
         if message["role"] == "assistant":
             _gather_reasoning(message)
         return message
@@ -131,25 +138,28 @@ class MessageReader:
             message |= {"role": "assistant", "tool_calls": message.get("content") or [None], "content": None}
         if "content" in message:
             message["content"] = _content(message["content"], role)
-        if calls := unpacked(message.pop("tool_calls", ()), f"a call of {self.place}"):  # an empty list is refused
-            message["tool_calls"] = list(cast("list[Any]", calls)) if isinstance(calls, list | tuple) else [calls]
+        if "tool_calls" in message:
+            calls = unpacked(message.pop("tool_calls"), f"a call of {self.place}")
+            if calls:  # endpoints refuse an empty list
+                message["tool_calls"] = list(cast("list[Any]", calls)) if isinstance(calls, list | tuple) else [calls]
         if message["role"] == "tool":
             message["tool_call_id"] = self._answered(message)
-        elif message["role"] == "assistant" and calls:
+        elif message["role"] == "assistant" and message.get("tool_calls"):
             message["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
             self.open = [(call["id"], str(call["function"].get("name"))) for call in message["tool_calls"]]
-        with _located(self.place):
-            return parse_message(message), learned
+        return parse_message(message), learned
 
     def _learned(self, message: dict[str, Any], role: str) -> bool | None:
         """Take the weights of a message out of it; the first one counts."""
+        if message.keys().isdisjoint(_WEIGHTS):
+            return None
         weights = {name: message.pop(name) for name in _WEIGHTS if name in message}
         for name, weight in weights.items():
             if weight not in (0, 1):
                 raise DataCorrupt(
                     f"{self.place}: the {name} of a message is {weight!r:.40}; write 0 (context) or 1 (learned)"
                 )
-        return bool(next(iter(weights.values()))) if weights and role in ("assistant", *_CALLING) else None
+        return bool(next(iter(weights.values()))) if role in ("assistant", *_CALLING) else None
 
     def _call(self, given: Any) -> dict[str, Any]:
         """A call in the OpenAI form; TRL's examples omit its id and type, and give arguments as an object."""
@@ -173,15 +183,6 @@ class MessageReader:
             return str(known)
         place = next((n for n, one in enumerate(self.open) if one[1] == name), 0)
         return self.open.pop(place)[0] if self.open else ""
-
-
-def _without_nulls(given: Row) -> dict[str, Any]:
-    """A message in the form {role, content, ...}: ShareGPT writes {from, value}."""
-    message = {name: value for name, value in given.items() if value is not None or name == "content"}
-    if "role" not in message and "from" in message:
-        message = {"role": message.pop("from"), "content": message.pop("value", None), **message}
-    role = message.get("role", "")
-    return {**message, "role": _ROLES.get(role, role) if isinstance(role, str) else role}
 
 
 def _responses(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -243,7 +244,8 @@ def _part(part: Any) -> Any:
 
 
 def _items(items: Sequence[Any], place: str) -> list[Any]:
-    return [unpacked(item, f"an item of {place}") for item in items]
+    what = f"an item of {place}"
+    return [unpacked(item, what) for item in items]
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def parsed(data: bytes | str, place: str) -> tuple[Any, bool]:
     except orjson.JSONDecodeError:
         pass  # lone surrogates, or an error that the slower parser describes as well
     try:
-        value = json.loads(text.decode("utf-8", "surrogatepass"), parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(text.decode("utf-8", "surrogatepass"), parse_constant=_finite, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise DataCorrupt(
             f"{place} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
@@ -169,13 +169,11 @@ def as_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def _finite(text: str) -> float:
     number = float(text)
-    return number if math.isfinite(number) else _refuse(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a JSON number")
+    return number
 
 
 def _parquet(path: Path) -> Iterator[FileRow]:
