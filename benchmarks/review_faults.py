@@ -20,7 +20,7 @@ from pathlib import Path
 
 import anyio
 
-from simkit.errors import ModelFault
+from simkit.errors import NothingJudged
 from simkit.models.config import ModelConfig
 from simkit.recipes.judging.review import review
 from simkit.run.run import Run
@@ -41,7 +41,7 @@ async def measure(store: Path, planted: Planted, models: ModelConfig) -> None:
     try:
         async with run:
             await review(run, of="shop")
-    except ModelFault as fault:
+    except NothingJudged as fault:
         print(fault)
     rows = run.store.query("select task_id, at_fault, quote from reviews").rows
     tasks = {task.id: task for task in world.tasks("test")}

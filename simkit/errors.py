@@ -29,6 +29,7 @@
     │   ├── BudgetExhausted        the run has used the tokens, money or time it was given
     │   └── ReplayMiss             a replay met a call that was never recorded
     ├── WrongValue                 a value is not what was asked for; whoever asked says whose it is
+    ├── NothingJudged              a judge gave no verdict on anything that it was asked about
     ├── LimitHit                   a model call does not fit into its branch's or episode's limits: an outcome
     └── Fault                      a component failed inside a branch: recorded as data, never a crash
         ├── AgentFault
@@ -45,6 +46,7 @@
         │   ├── UnparsedCall       the server could not parse the tool call that the model wrote
         │   └── PromptFiltered     a content filter refuses the conversation
         ├── RewardFault
+        │   └── NoVerdict          a judge was asked several times, and no answer was a verdict
         └── WorkerLost             a worker process ended or hung while it played
 
 A `Fault` ends one branch; it is never rewarded and never harvested. A `LimitHit` ends one branch with the outcome it
@@ -345,6 +347,10 @@ class RewardFault(Fault):
     """A reward raised."""
 
     component = "reward"
+
+
+class NothingJudged(SimkitError):
+    """A judge gave no verdict on any of the conversations that it was asked about."""
 
 
 class NoVerdict(RewardFault):

@@ -18,7 +18,7 @@ from simkit.core.ids import TurnKey
 from simkit.core.messages import parse_message
 from simkit.core.safe_text import visible_line
 from simkit.data.result_files import recorded_run
-from simkit.errors import ModelFault, NoVerdict, RewardFault, UsageError
+from simkit.errors import ModelFault, NothingJudged, NoVerdict, RewardFault, UsageError
 from simkit.run.run import Run
 from simkit.store import Store
 
@@ -166,11 +166,11 @@ def require_verdicts(found: Mapping[str, object], problems: Mapping[str, Problem
     """Check that there is a verdict. The problems have to be recorded before, so that `query` finds them.
 
     Raises:
-        ModelFault: there is none.
+        NothingJudged: there is none.
     """
     if problems and not found:
         name, first = min(problems.items())
-        raise ModelFault(
+        raise NothingJudged(
             f"the judge gave no verdict on any of {len(problems)} conversations. On {name}: {first}. "
             f'All of them: simkit sql "{query}". Choose a judge that can do it (--model)'
         )

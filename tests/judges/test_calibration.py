@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from simkit.errors import ModelFault, UsageError
+from simkit.errors import NothingJudged, UsageError
 from simkit.models.config import ModelConfig
 from simkit.recipes.judging.judge import judge
 from simkit.rewards.calibration import Label, Rating, calibrate, kappa, read_labels
@@ -186,7 +186,7 @@ async def test_answers_that_are_no_verdict_are_stored_and_the_run_fails_without_
     rubric.write_text("sorry: The agent apologised.")
     async with serve(Behaviour(reply=lambda body: '{"better": "both"}')) as server:
         other: Any = {"against": "two"} if against else {"rubric": rubric}
-        with pytest.raises(ModelFault, match="no verdict on any of 6 conversations") as raised:
+        with pytest.raises(NothingJudged, match="no verdict on any of 6 conversations") as raised:
             await judged(tmp_path, server.base_url, of="one", **other)
     query = str(raised.value).partition('simkit sql "')[2].partition('"')[0]
     why = (

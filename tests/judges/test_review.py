@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from simkit.cli.app import app
 from simkit.components.results import RecordedEpisode
 from simkit.core.conversation import Conversation
-from simkit.errors import ModelFault, NoVerdict, UsageError
+from simkit.errors import NothingJudged, NoVerdict, UsageError
 from simkit.models.base import CallKey, ChatRequest
 from simkit.models.config import ModelConfig
 from simkit.models.providers.scripted import ScriptedModel
@@ -169,7 +169,7 @@ async def test_answers_that_are_no_verdict_are_stored_and_the_run_fails_without_
     async with serve(Behaviour(reply=lambda body: answer)) as server:
         models = ModelConfig.of({"model": "openai/judge", "base_url": server.base_url})
         run = Run(store=tmp_path, recipe="review", models=models)
-        with pytest.raises(ModelFault, match="no verdict on any of 3 conversations") as raised:
+        with pytest.raises(NothingJudged, match="no verdict on any of 3 conversations") as raised:
             await reviewed(run)
     assert why in str(raised.value)
     assert (query := str(raised.value).partition('simkit sql "')[2].partition('"')[0])
@@ -185,6 +185,7 @@ def test_the_command_fails_and_says_where_the_answers_are(tmp_path: Path) -> Non
     done = CliRunner().invoke(app, [*args])
     assert done.exit_code == 1
     assert "it has no JSON object (it answered: It was the agent.)" in " ".join(done.output.split())
+    assert "File " not in done.output
     stored = Store(tmp_path).query("select problem, answer from reviews").rows
     assert stored == [("it has no JSON object", "It was the agent.")] * 3
 
