@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 import duckdb
 import orjson
 
+from simkit.core.safe_text import visible_line
 from simkit.errors import StoreIncomplete, UsageError
 from simkit.store.database import damage
 from simkit.store.frames import unique_names
@@ -235,7 +236,8 @@ class Reader:
         found = exact or [run for run in runs if run.run_id.startswith(name) or run.name.startswith(name)]
         if exact or len(found) == 1:
             return _newest(found)
-        choice = ", ".join(f"{run.name} ({run.run_id})" if run.name else run.run_id for run in (found or runs)[-10:])
+        offered = (found or runs)[-10:]
+        choice = ", ".join(f"{visible_line(run.name)} ({run.run_id})" if run.name else run.run_id for run in offered)
         what = f"{len(found)} runs begin with {name!r}" if found else f"there is no run {name!r}"
         raise self._absent(f"{what} in {self.path}; take one of: {choice}")
 

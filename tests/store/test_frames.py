@@ -11,7 +11,6 @@ import pytest
 from store_events import run_started, write_journal
 
 from simkit import Store, UsageError
-from simkit.store import reader as reader_module
 from simkit.store.frames import unique_names
 from simkit.store.reader import QueryResult
 
@@ -98,17 +97,6 @@ def test_a_missing_library_names_the_extra(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"needs the package `{package}`.*\[frames\]"):
         getattr(result, make)()
-
-
-def test_a_query_that_is_interrupted_ends_as_other_commands_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise RuntimeError("Query interrupted")
-
-    store = Store(tmp_path / "simkit-store")
-    write_journal(store.path, [run_started()])
-    monkeypatch.setattr(reader_module, "_fetched", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        store.query("select 1")
 
 
 def test_no_column_is_lost_in_rows(tmp_path: Path) -> None:

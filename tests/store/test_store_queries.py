@@ -11,6 +11,7 @@ from simkit.core.events import ModelCall
 from simkit.core.ids import branch_id, child_path
 from simkit.errors import UsageError
 from simkit.store import Store
+from simkit.store import reader as reader_module
 from simkit.store.tree_view import TreeNode, path_key
 
 
@@ -46,6 +47,22 @@ def test_a_run_that_cannot_be_told(store: Store, asked: str, message: str) -> No
     three_runs(store)
     with pytest.raises(UsageError, match=message):
         store.resolve(asked)
+
+
+def test_the_name_of_a_run_cannot_look_like_another_line(store: Store) -> None:
+    write_journal(store.path, [run_started(name="a\nerror: b")])
+    with pytest.raises(UsageError, match=r"take one of: a\\nerror: b \("):
+        store.resolve("nobody")
+
+
+def test_a_query_that_is_interrupted_ends_as_other_commands_do(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("Query interrupted")
+
+    three_runs(store)
+    monkeypatch.setattr(reader_module, "_fetched", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.query("select 1")
 
 
 def test_an_empty_store_says_how_to_begin(store: Store) -> None:
