@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 
+from simkit.components.tools import opened
 from simkit.components.world import load_world
 from simkit.core.tasks import Task
 from simkit.errors import UsageError
@@ -56,8 +57,13 @@ def serve_world(world: str, task: str | None, split: str | None) -> None:
         loaded = load_world(world)
         splits = loaded.splits if split is None else (loaded.check_split(split),)
         tasks = [each for name in splits for each in loaded.tasks(name)]
-        server = server_of(loaded.tools(), _chosen(tasks, task, world), name=loaded.name)
-    anyio.run(serve_stdio, server)
+        tools, chosen = loaded.tools(), _chosen(tasks, task, world)
+
+    async def serve() -> None:
+        async with opened(tools) as server:
+            await serve_stdio(server_of(server, chosen, name=loaded.name))
+
+    anyio.run(serve)
 
 
 def _chosen(tasks: Sequence[Task], wanted: str | None, world: str) -> Task:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, cast
 
 from simkit.actors.actor import Request
 from simkit.components.state import NO_STATE, Stateful, StateT, StateT_co
@@ -100,3 +101,13 @@ class ToolServer(ABC, Generic[StateT]):
     @abstractmethod
     async def call(self, request: CallTool[StateT]) -> ToolReturn[StateT]:
         """The result of one call."""
+
+
+@asynccontextmanager
+async def opened(server: ToolServer[Any]) -> AsyncGenerator[ToolServer[Any]]:
+    """A tool server outside of a run, entered if it is a context manager, such as one of an MCP server."""
+    if hasattr(type(server), "__aenter__"):
+        async with cast("AbstractAsyncContextManager[object]", server):
+            yield server
+    else:
+        yield server

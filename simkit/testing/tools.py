@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +11,7 @@ import anyio
 
 from simkit.components import checks
 from simkit.components.state import State, fork_state
-from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart
+from simkit.components.tools import CallTool, StartTools, ToolReturn, ToolServer, ToolsStart, opened
 from simkit.components.world import World
 from simkit.core.messages import ToolCall
 from simkit.core.records import Side
@@ -87,16 +87,6 @@ async def check_tool_server(
             if subject.start().user_specs:
                 users = ToolSubject(server, task, tuple(goal_calls(task, "user")), "user")
                 await run_promises(TOOL_PROMISES, users, f"the user's tools of `{server.name}`, task {task.id},")
-
-
-@asynccontextmanager
-async def opened(server: ToolServer) -> AsyncGenerator[ToolServer]:
-    """A tool server as in a run: open, if it is a context manager."""
-    if hasattr(type(server), "__aenter__"):
-        async with cast("Any", server):
-            yield server
-    else:
-        yield server
 
 
 def goal_calls(task: Task, by: Side = "agent") -> Iterator[ToolCall]:

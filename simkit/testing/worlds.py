@@ -10,7 +10,7 @@ import anyio
 
 from simkit.authoring.world_play import all_findings, checked_world
 from simkit.components.reward import ListGoals
-from simkit.components.tools import StartTools
+from simkit.components.tools import StartTools, opened
 from simkit.components.world import World
 from simkit.core.messages import JsonObject, ToolCall
 from simkit.core.ontology import Domain, Wish
@@ -22,7 +22,7 @@ from simkit.plugins.loading import load
 from simkit.run.casting import REWARD
 from simkit.testing.promises import ConformanceError, Promise, expect, run_promises
 from simkit.testing.snapshot import snapshot
-from simkit.testing.tools import check_tool_server, goal_calls, opened
+from simkit.testing.tools import check_tool_server, goal_calls
 
 
 @dataclass(frozen=True, slots=True)

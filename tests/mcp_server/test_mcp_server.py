@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,25 @@ async def test_the_command_serves_a_world_over_stdio(tmp_path: Path, monkeypatch
     server = StdioServerParameters(command=sys.executable, args=args, cwd=str(tmp_path))
     async with Client(stdio_client(server)) as client:
         assert await ask(client, "cancel_order", order_id=101) == ({"success": True}, False)
+
+
+async def test_the_command_opens_a_tool_server_that_has_to_be_opened(tmp_path: Path) -> None:
+    world = tmp_path / "notes"
+    world.mkdir()
+    command = shlex.join(
+        [sys.executable, "-S", str(Path(__file__).parents[1] / "support" / "mcp_server.py"), "{state}"]
+    )
+    (world / "tools.py").write_text(
+        f"from simkit.tools.mcp import McpTools\n\n\ndef server() -> McpTools:\n    return McpTools({command!r})\n"
+    )
+    (world / "tasks.yaml").write_text(
+        "tasks: [{id: t, instructions: Write., goals: [{call: write, with: {key: a, value: b}}]}]"
+    )
+    args = ["-m", "simkit", "mcp", "--world", "./notes"]
+    started = StdioServerParameters(command=sys.executable, args=args, cwd=str(tmp_path))
+    async with Client(stdio_client(started)) as client:
+        assert (await ask(client, "write", key="a", value="b"))[1] is False
+        assert await ask(client, "list_all") == ("a", False)
 
 
 async def test_a_failing_tool_is_an_error_and_the_server_goes_on(tmp_path: Path) -> None:
