@@ -83,7 +83,11 @@ def _left(progress: RunProgress) -> str:
 def _counts(progress: RunProgress) -> list[str]:
     parts = [progress.note] if progress.note else []
     parts += [f"reward {progress.reward_total / progress.scored:.3f}"] if progress.scored else []
-    parts += [f"{progress.hits} goals", f"{progress.running} running", f"{progress.branches} branches live"]
+    parts += [
+        _number(progress.hits, "goal", "goals"),
+        f"{progress.running} running",
+        _number(progress.branches, "branch", "branches") + " live",
+    ]
     parts.append(f"{progress.turns / max(progress.seconds, 0.001):.0f} turns/s")
     if progress.missed:
         parts.append(f"{len(progress.missed)} not played")
@@ -96,13 +100,17 @@ def _counts(progress: RunProgress) -> list[str]:
     return parts
 
 
+def _number(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
+
+
 def _workers(progress: RunProgress) -> list[str]:
     """All workers together: what they hold, and the one that was silent or late for longest."""
     if not progress.workers:
         return []
     lost = f", {progress.workers_lost} lost" if progress.workers_lost else ""
     states = progress.worker_states()
-    parts = [f"{progress.workers} workers{lost}"]
+    parts = [f"{_number(progress.workers, 'worker', 'workers')}{lost}"]
     silent = max(states, key=lambda each: each.heard, default=None)
     if silent is not None and silent.heard > SILENT:
         parts.append(f"worker {silent.worker} silent for {silent.heard:.0f} s")

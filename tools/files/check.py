@@ -94,7 +94,7 @@ class Written(World):
         """The task's solution, played."""
 
     @abstractmethod
-    def solved_anew(self, task: Task) -> Solved:
+    def solved_again(self, task: Task) -> Solved:
         """The task's solution, played once more."""
 
 
@@ -259,7 +259,7 @@ def _user(subject: Subject) -> Iterator[Finding]:
 
 def _repeated(subject: Subject) -> Iterator[Finding]:
     """The first call of the solution that answers, or writes, something else when it is made again."""
-    again = subject.world.solved_anew(subject.task)
+    again = subject.world.solved_again(subject.task)
     for number, (one, other) in enumerate(zip(subject.solved.calls, again.calls, strict=True)):
         if (one.result, one.error, one.writes) != (other.result, other.error, other.writes):
             said = (

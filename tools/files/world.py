@@ -220,10 +220,10 @@ class FileWorld(Written):
         """
         known = self._solved.get((task.split, task.id))
         if known is None:
-            known = self._solved[task.split, task.id] = self.solved_anew(task)
+            known = self._solved[task.split, task.id] = self.solved_again(task)
         return known
 
-    def solved_anew(self, task: Task) -> Solved:
+    def solved_again(self, task: Task) -> Solved:
         """The task's solution, played once more."""
         server = self._server
         state, calls = server.start(StartTools(task)).state, list[CallRecord]()
