@@ -18,7 +18,7 @@ from simkit.local.template_messages import check_names
 from simkit.plugins.extras import require, without_bars
 from simkit.plugins.loading import nearest
 
-_SMALL = 20_000_000
+SMALL = 20_000_000
 """Number of weights below which a model gets one thread."""
 
 
@@ -123,7 +123,7 @@ def _fastest_threads(torch: Any, model: Any) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores == 1 or torch.get_num_threads() != cores:
         return int(torch.get_num_threads())
-    if weights_of(model) < _SMALL:
+    if weights_of(model) < SMALL:
         return 1
     ids = torch.zeros((8, 1), dtype=torch.long)
     counts = [count for count in (1, 2, 4, 8, 16, 32, 64) if count < cores] + [cores]

@@ -14,7 +14,8 @@ import math
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -231,7 +232,8 @@ def train_scratch(
             "raise max_length, or play shorter tasks"
         )
     model = _model(len(tokenizer), settings)
-    loss = _fit(model, rows, settings, on_metrics)
+    with _threads_for(model):
+        loss = _fit(model, rows, settings, on_metrics)
     _write(model, tokenizer, out)
     return {
         "dialogues": len(rows),
@@ -262,6 +264,22 @@ def _model(tokens: int, settings: ScratchSettings) -> Any:
         eos_token_id=2,
     )
     return transformers.LlamaForCausalLM(config)
+
+
+@contextmanager
+def _threads_for(model: Any) -> Generator[None]:
+    """One thread while a small model is trained: more do not save time, and wait actively for each other."""
+    from simkit.local.packed import weights_of
+    from simkit.local.weights import SMALL
+
+    torch = require("torch", "local")
+    before = torch.get_num_threads()
+    if weights_of(model) < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _fit(model: Any, rows: Sequence[Rendered], settings: ScratchSettings, on_metrics: OnMetrics) -> float:

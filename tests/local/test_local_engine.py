@@ -351,7 +351,7 @@ def test_threads_are_measured_unless_they_were_chosen(monkeypatch: pytest.Monkey
     LocalEngine.open(folder)
     assert torch.get_num_threads() == 1, "a small model needs no more"
     torch.set_num_threads(4)
-    monkeypatch.setattr(weights, "_SMALL", 0)
+    monkeypatch.setattr(weights, "SMALL", 0)
     LocalEngine.open(folder)
     assert torch.get_num_threads() == 2, "four threads save less than a fifth"
     LocalEngine.open(folder, EngineOptions(threads=3))

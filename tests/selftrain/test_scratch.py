@@ -12,6 +12,7 @@ pytest.importorskip("transformers", reason="needs the extra [local]")
 from simkit.core.messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, ToolSpec, UserMessage
 from simkit.errors import UsageError
 from simkit.local.chat import ChatFormat
+from simkit.plugins.extras import require
 from simkit.tools.builtin import BuiltinWorld
 from simkit.training.jobs import OnMetrics, TrainingMetrics
 from simkit.training.scratch import (
@@ -107,6 +108,17 @@ def test_the_same_seed_makes_the_same_weights(tmp_path: Path) -> None:
         made(tmp_path / name, seed=seed)
     assert weights("one") == weights("same")
     assert weights("one") != weights("other")
+
+
+def test_a_small_model_is_trained_by_one_thread_and_other_models_keep_theirs(tmp_path: Path) -> None:
+    torch, used = require("torch", "local"), set[int]()
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        made(tmp_path / "model", lambda _: used.add(torch.get_num_threads()))
+        assert (used, torch.get_num_threads()) == ({1}, 3)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_dialogues_that_are_all_too_long_are_told(tmp_path: Path) -> None:
