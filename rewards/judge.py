@@ -126,13 +126,11 @@ class Judge:
 
 def read_json(text: str) -> dict[str, Any] | None:
     """The JSON object in an answer, which may stand between other words or in a fence; None if there is none."""
-    begin, end = text.find("{"), text.rfind("}")
+    told = text[text.find("{") : text.rfind("}") + 1]  # without a pair of braces nothing, or "}": no JSON either way
     try:
-        told = text[begin : end + 1]
-        value: object = json.loads(told, strict=False, object_pairs_hook=_object) if begin >= 0 else None
+        return cast("dict[str, Any]", json.loads(told, strict=False, object_pairs_hook=_object))
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class RubricJudge:
         Raises:
             ModelFault, RewardFault: see `Judge.ask`.
         """
-        place = _ANSWER if request.calls and request.calls[0].by == "user" else _TURN
+        place = _ANSWER if any(call.by == "user" for call in request.calls) else _TURN
         judged = await self.ask(rubric, request.task.instructions, request.conversation, request.key, place)
         return tuple(each for each in judged if each.unanimous)
 
@@ -216,5 +216,5 @@ class RubricReward(Reward[Any]):
         )
         value = sum(part.value * part.weight for part in parts) / sum(part.weight for part in parts)
         if self._at_least is not None:
-            value = float(value >= self._at_least - ROUNDING)
+            value = float(value > self._at_least - ROUNDING)
         return EpisodeReward(value, parts)

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from simkit.cli.app import app
 from simkit.components.results import RecordedEpisode
-from simkit.core.conversation import Conversation
+from simkit.core.conversation import Conversation, Entry
+from simkit.core.ids import TurnKey
 from simkit.errors import NothingJudged, NoVerdict, UsageError
 from simkit.models.base import CallKey, ChatRequest
 from simkit.models.config import ModelConfig
@@ -23,7 +24,8 @@ from simkit.plugins.prompts import shipped_prompt
 from simkit.recipes.judging.recorded import Recorded, RecordedEpisodes
 from simkit.recipes.judging.review import failed, failure_of, review
 from simkit.rewards.judge import Judge
-from simkit.rewards.reviewer import Review, Reviewer
+from simkit.rewards.numbered import Line
+from simkit.rewards.reviewer import Failure, Review, Reviewer
 from simkit.run.run import Run
 from simkit.search.rollout import Rollout
 from simkit.store import Store
@@ -151,6 +153,22 @@ async def test_an_invented_quote_is_no_verdict(tmp_path: Path) -> None:
             await reviewer.ask(failure_of(second), second.key(0))
     assert raised.value.why == "its quote is not in the conversation"
     assert json.loads(raised.value.answer)["quote"] == "Invented."
+
+
+async def test_the_party_with_the_most_votes_is_at_fault_and_its_first_reason_is_kept() -> None:
+    answers = iter([("agent", "a"), ("user", "b"), ("user", "c")])
+    names: list[str] = []
+
+    def answer(request: ChatRequest, key: CallKey) -> str:
+        party, why = next(answers)
+        names.append((request.response_format or {})["json_schema"]["name"])
+        return json.dumps({"reason": why, "at_fault": party, "quote": "On Friday."})
+
+    failure = Failure("You want a bicycle.", Conversation([Entry.user("On Friday.", 0)]), "user_ended")
+    reviewer = Reviewer(Judge(ScriptedModel(answer), votes=3), shipped_prompt("simkit.rewards", "review-1.txt"))
+    found = await reviewer.ask(failure, TurnKey(7, "t", 0, "", 1))
+    assert found == Review("user", "b", "On Friday.", Line(1, "user", "user", "On Friday."))
+    assert names == ["review"] * 3
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,14 +12,16 @@ import pytest
 from simkit.components.reward import Hit, RewardPart, ScoreEpisode, ScoreTurn
 from simkit.core.conversation import Conversation, Entry
 from simkit.core.ids import TurnKey
+from simkit.core.messages import ToolCall, ToolResult
+from simkit.core.records import CallRecord, Side
 from simkit.core.tasks import Goal, Task
 from simkit.errors import ModelFault, RewardFault, UsageError
 from simkit.models.base import CallKey, ChatRequest
 from simkit.models.providers.scripted import ScriptedModel
 from simkit.rewards.composite import WeightedRewards
-from simkit.rewards.criteria import Rubric
+from simkit.rewards.criteria import Criterion, Rubric, Verdict
 from simkit.rewards.goal_calls import GoalCalls
-from simkit.rewards.rubric import RubricReward
+from simkit.rewards.rubric import Judged, RubricReward
 from simkit.testing.conformance import check_reward
 
 pytestmark = pytest.mark.anyio
@@ -68,9 +71,10 @@ async def test_the_judge_is_shown_what_it_needs_and_asked_for_json() -> None:
     prompt = str(request.messages[0].content)
     for part in ("I want a red bicycle.", "[1] user: A bicycle?", "resolved (met or not): The customer got it."):
         assert part in prompt
-    assert request.response_format is not None
-    schema = request.response_format["json_schema"]["schema"]
-    assert list(schema["properties"]) == ["resolved", "polite"]
+    assert request.response_format == {
+        "type": "json_schema",
+        "json_schema": {"name": "verdict", "strict": True, "schema": RUBRIC.schema},
+    }
     assert request.reusable
     assert (key.role, key.turn) == ("judge", KEY)
 
@@ -126,7 +130,7 @@ async def test_grades_are_averaged_over_the_votes() -> None:
     assert (await RubricReward(model, rubric=GRADED, votes=3).score_episode(episode())).value == pytest.approx(0.75)
 
 
-@pytest.mark.parametrize(("at_least", "value"), [(0.75, 1.0), (0.8, 0.0)])
+@pytest.mark.parametrize(("at_least", "value"), [(0.5, 1.0), (0.75, 1.0), (0.8, 0.0), (1.0, 0.0)])
 async def test_a_threshold_makes_the_reward_one_or_zero(at_least: float, value: float) -> None:
     reward = RubricReward(always(verdicts(resolved=True, polite=False)), rubric=RUBRIC, at_least=at_least)
     assert (await reward.score_episode(episode())).value == value
@@ -137,6 +141,27 @@ async def test_a_threshold_is_met_by_shares_that_are_not_exact() -> None:
         always(verdicts(a=True, b=True, c=False)), rubric=Rubric.of("a (0.1): x\nb (0.5): x\nc (0.2): x"), at_least=0.75
     )
     assert (await reward.score_episode(episode())).value == 1.0
+
+
+async def test_nothing_met_is_below_every_threshold() -> None:
+    reward = RubricReward(always(verdicts(a=False)), rubric=Rubric.of("a: x"), at_least=1e-9)
+    assert (await reward.score_episode(episode())).value == 0.0
+
+
+def test_two_votes_that_differ_are_no_majority() -> None:
+    judged = Judged(Criterion("a", "x"), (Verdict(1.0, "yes"), Verdict(0.0, "no")))
+    assert (judged.value, judged.evidence) == (0.0, "1 of 2 votes: no")
+
+
+async def test_a_prompt_of_your_own_has_a_place_for_the_conversation(tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.txt", tmp_path / "bad.txt"
+    good.write_text("Judge this: {{conversation}}")
+    bad.write_text("Judge by {{criteria}}")
+    model, calls = asked(lambda request, key: verdicts(resolved=True, polite=True))
+    await RubricReward(model, rubric=RUBRIC, prompt=good).score_episode(episode())
+    assert calls[0][0].messages[0].content == "Judge this: [1] user: A bicycle?\n[2] agent: Here you are."
+    with pytest.raises(UsageError, match=r"has no place \{\{conversation\}\}"):
+        RubricReward(model, rubric=RUBRIC, prompt=bad)
 
 
 async def test_a_task_may_have_a_rubric_of_its_own() -> None:
@@ -150,7 +175,9 @@ def test_mistakes_are_refused() -> None:
     for options, told in (
         ({"votes": 2}, "odd number"),
         ({"votes": 0}, "odd number"),
+        ({"votes": -1}, "odd number"),
         ({"at_least": 0.0}, "at_least is 0"),
+        ({"at_least": 1.5}, "at_least is 1.5"),
     ):
         with pytest.raises(UsageError, match=told):
             RubricReward(model, rubric=RUBRIC, **options)  # pyright: ignore[reportArgumentType]
@@ -176,15 +203,22 @@ def test_votes_of_a_judge_that_does_not_vary_are_refused() -> None:
 # --- goals ------------------------------------------------------------------------------------------------------------
 
 
-def turn(remaining: tuple[Goal, ...]) -> ScoreTurn[Any]:
-    return ScoreTurn(TASK, remaining, (), TALK, None, KEY)
+def turn(remaining: tuple[Goal, ...], calls: tuple[CallRecord, ...] = ()) -> ScoreTurn[Any]:
+    return ScoreTurn(TASK, remaining, calls, TALK, None, KEY)
+
+
+def made(step: int, by: Side = "agent") -> CallRecord:
+    return CallRecord.of(ToolCall.of("c", "search", {}), ToolResult(value=None), step, by=by)
 
 
 async def test_criteria_are_goals_if_asked_for_and_only_the_remaining_ones_are_judged() -> None:
     model, calls = asked(lambda request, key: verdicts(polite=True))
     reward = RubricReward(model, rubric=RUBRIC.plus(GRADED), goals=True)
     goals = reward.goals(TASK)
-    assert [(goal.key, goal.weight) for goal in goals] == [("resolved", 3.0), ("polite", 1.0)]
+    assert goals == (
+        Goal("resolved", {"criterion": "The customer got it."}, 3.0),
+        Goal("polite", {"criterion": "The agent was polite."}, 1.0),
+    )
     assert await reward.score_turn(turn(goals[1:])) == (Hit("polite", "because polite"),)
     assert "The customer got it" not in str(calls[0][0].messages[0].content)
     assert await reward.score_turn(turn(())) == ()
@@ -206,6 +240,26 @@ async def test_a_goal_needs_all_votes() -> None:
     goals = reward.goals(TASK)
     assert await reward.score_turn(turn(goals)) == ()
     assert await reward.score_turn(turn(goals)) == (Hit("polite", "3 of 3 votes: because polite"),)
+
+
+@pytest.mark.parametrize(
+    ("calls", "number", "step"),
+    [
+        ((), 3, 0),
+        ((made(2),), 3, 2),
+        ((made(0), made(1), made(4)), 3, 4),
+        ((made(1, "user"),), 6, 1),
+    ],
+)
+async def test_a_goal_is_reached_by_the_last_call_and_each_question_has_its_own_number(
+    calls: tuple[CallRecord, ...], number: int, step: int
+) -> None:
+    """The end of the episode, the agent's turn and the user's answer to it have one key."""
+    model, questions = asked(lambda request, key: verdicts(polite=True))
+    reward = RubricReward(model, rubric=Rubric.of("polite: x"), goals=True)
+    assert await reward.score_turn(turn(reward.goals(TASK), calls)) == (Hit("polite", "because polite", step),)
+    await reward.score_episode(episode())
+    assert [key.call for _, key in questions] == [number, 0]
 
 
 async def test_it_composes_with_other_rewards() -> None:
