@@ -63,7 +63,7 @@ class PairVerdict:
     @property
     def better(self) -> Side:
         """The side that most votes prefer."""
-        return "neither" if self.value == 0.5 else "first" if self.value > 0.5 else "second"
+        return "first" if self.value > 0.5 else "second" if self.value < 0.5 else "neither"
 
     @property
     def consistent(self) -> float:

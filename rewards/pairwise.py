@@ -83,8 +83,8 @@ class PairwiseReward(Reward[Any]):
                 f"the task {task.id} has no human dialogue to compare with; give `{self.name}` a file of conversations "
                 "(--reward pairwise,against=FILE)"
             )
-        spoken = (Entry.user if each.speaker == "user" else Entry.agent for each in task.reference)
-        return Conversation(make(each.text, 1) for make, each in zip(spoken, task.reference, strict=True))
+        made = {"user": Entry.user, "agent": Entry.agent}
+        return Conversation(made[each.speaker](each.text, 1) for each in task.reference)
 
     async def score_episode(self, request: ScoreEpisode[Any]) -> EpisodeReward:
         """1, 0.5 or 0; with several votes their mean.

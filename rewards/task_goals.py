@@ -14,7 +14,7 @@ from simkit.errors import UsageError
 from simkit.models.base import ChatModel
 from simkit.plugins.prompts import PromptChoice
 from simkit.rewards.criteria import Criterion, Rubric
-from simkit.rewards.due_texts import is_said
+from simkit.rewards.due_texts import contains_tokens
 from simkit.rewards.goal_calls import Rules, reaches
 from simkit.rewards.judge import Form
 from simkit.rewards.rubric import Judged, RubricJudge
@@ -95,7 +95,7 @@ class TaskGoals(Reward[Any]):
         reply = _last_reply(request)
         for goal in {goal.key: goal for goal in request.remaining}.values():
             if "told" in goal.detail:
-                if is_said(reply, str(goal.detail["told"]), "token"):
+                if contains_tokens(reply, str(goal.detail["told"])):
                     hits.append(Hit(goal.key, reply[:200], step))
             elif _of_state(goal) and last is not None and self._holds(goal, request.world):
                 hits.append(Hit(goal.key, evidence, step))
@@ -174,10 +174,10 @@ def _of_state(goal: Goal) -> bool:
 
 def _called(request: ScoreTurn[Any]) -> list[Hit]:
     """The remaining goals that the calls of the turn reached, at most one copy per call."""
-    left = [goal for goal in request.remaining if "tool" in goal.detail]
+    left = list(request.remaining)
     hits: list[Hit] = []
     for record in request.calls:
-        reached = {goal.key: goal for goal in reversed(left) if reaches(record, goal, RULES, any_entity=False)}
+        reached = {goal.key: goal for goal in left if reaches(record, goal, RULES, any_entity=False)}
         for goal in reached.values():
             left.remove(goal)
             hits.append(Hit(goal.key, record.call_id, record.step))

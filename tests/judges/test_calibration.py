@@ -57,6 +57,37 @@ def test_a_judge_that_always_says_yes_agrees_often_and_has_no_kappa_to_show() ->
     assert "kappa undefined" in str(calibrate(ratings((1, 1, 9))))
 
 
+def test_equal_ratings_have_equal_intervals_of_kappa() -> None:
+    """Ratings of 12 tasks with 2 to 6 labels each, so that hardly two resamples have the same kappa."""
+    groups = [
+        Rating(f"t{n}", float((n + k) % 3 > 0), float(n * k % 4 > 0)) for n in range(12) for k in range(2 + n % 5)
+    ]
+    found = calibrate(groups)
+    assert str(found).startswith(
+        "45 labels: agreement 0.444 (0.302 to 0.590), kappa -0.056 (-0.266 to 0.096), bias 0.244"
+    )
+    assert found.kappa is not None
+    assert (found.kappa.low, found.kappa.high) == pytest.approx((-0.2664907651715039, 0.09574297188755025))
+
+
+def test_the_interval_of_the_bias_is_that_of_values_between_minus_one_and_one() -> None:
+    found = calibrate(ratings((1, 1, 20), (1, 0, 10), (0, 1, 5), (0, 0, 15))).bias
+    assert (found.value, found.low, found.high) == pytest.approx((0.1, -0.05490134482198694, 0.2541445014726511))
+
+
+def test_one_task_has_no_interval_of_kappa_and_two_have() -> None:
+    one = [Rating("a", 1, 1), Rating("a", 0, 0), Rating("a", 1, 0)]
+    assert kappa(one) == pytest.approx(0.4)
+    assert calibrate(one).kappa is None
+    assert str(calibrate(one)).endswith(", kappa undefined, bias 0.333 (-0.984 to 1.000)")
+    assert calibrate([*one, Rating("b", 0, 0)]).kappa is not None
+
+
+def test_values_less_than_a_billionth_apart_agree() -> None:
+    near = [Rating("a", 0.9e-9, 0.0), Rating("b", 1e-9, 0.0), Rating("c", 0.0, 0.9e-9), Rating("d", 0.0, 1e-9)]
+    assert calibrate(near).agreement.value == 0.5
+
+
 def test_conversations_of_one_task_count_as_a_group() -> None:
     apart = ratings((1, 1, 20), (1, 0, 20))
     together = [Rating(f"t{number % 4}", each.judge, each.person) for number, each in enumerate(sorted(apart, key=str))]
@@ -84,6 +115,7 @@ def test_labels_are_read_as_values(tmp_path: Path) -> None:
         ('{"labels": {}}', r"line 1 is not a label \(KeyError"),
         ('{"task_id": null, "labels": {}}', r"line 1 is not a label \(TypeError: the task None must be a text"),
         ('{"task_id": "a", "trial": 1.5, "labels": {}}', r"line 1 is not a label \(TypeError: .*the trial 1.5"),
+        ('{"task_id": "a", "trial": true, "labels": {}}', r"line 1 is not a label \(TypeError: .*the trial True"),
         ('{"task_id": "a", "labels": {"kind": true}}', r"line 1: the rubric has no criterion `kind`; it has: polite"),
         ('{"task_id": "a", "labels": {"clear": 9}}', r"line 1: `9` is no label for - clear"),
         ('{"task_id": "a", "labels": {}}\n{"task_id": "a", "labels": {}}', "twice"),
@@ -93,6 +125,11 @@ def test_mistakes_in_labels_are_refused_with_the_line(tmp_path: Path, text: str,
     (tmp_path / "labels.jsonl").write_text(text)
     with pytest.raises(UsageError, match=told):
         read_labels(tmp_path / "labels.jsonl", RUBRIC)
+
+
+def test_labels_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"the labels .*nowhere\.jsonl cannot be read: .*; give a file of JSON lines"):
+        read_labels(tmp_path / "nowhere.jsonl", RUBRIC)
 
 
 # --- the recipe -------------------------------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ import pytest
 from simkit.components.reward import ScoreEpisode
 from simkit.core.conversation import Conversation, Entry, Utterance
 from simkit.core.ids import TurnKey
+from simkit.core.messages import AssistantMessage, SystemMessage, ToolCall, ToolMessage, UserMessage
 from simkit.core.tasks import Task
 from simkit.errors import RewardFault, UsageError
 from simkit.models.base import CallKey, ChatRequest
 from simkit.models.providers.scripted import ScriptedModel
 from simkit.rewards.pairs import PairVerdict, PairVote, Preference
-from simkit.rewards.pairwise import PairwiseReward, read_conversations
+from simkit.rewards.pairwise import PairwiseReward, entry_of, read_conversations
 
 pytestmark = pytest.mark.anyio
 
@@ -67,8 +68,65 @@ def test_votes_are_averaged_and_show_the_judges_preference_for_a_place() -> None
     assert verdict.better == "first"
     assert verdict.consistent == pytest.approx(2 / 3)
     assert verdict.shown_first == pytest.approx(4 / 6)
+    second = PairVerdict((vote("second", "first"), vote("neither", "neither"), vote("second", "first")))
+    assert (second.value, second.better) == (pytest.approx(1 / 6), "second")
+    assert PairVerdict((vote("second", "first"),)).better == "second"
     undecided = PairVerdict((vote("neither", "neither"),))
     assert (undecided.better, undecided.shown_first, undecided.consistent) == ("neither", None, 1.0)
+
+
+def test_the_first_vote_gives_the_reason() -> None:
+    agreeing = PairVote(Preference("first", "it is kind"), Preference("second", "it is kinder"))
+    torn = PairVote(Preference("first", "one is short"), Preference("first", "two is clear"))
+    assert PairVerdict((agreeing, torn, torn)).reason == "it is kind"
+    undecided = "undecided. Shown first: one is short Shown second: two is clear"
+    assert PairVerdict((torn, agreeing, agreeing)).reason == undecided
+
+
+SHOWN = "[1] user: A bicycle?\n[2] agent: Here you are."
+REFERENCE = "[1] user: A bicycle?\n[2] agent: None left."
+
+
+async def test_the_judge_gets_both_conversations_in_both_orders_and_the_form_of_an_answer() -> None:
+    asked: list[ChatRequest] = []
+    places: list[int] = []
+
+    def answer(request: ChatRequest, key: CallKey) -> str:
+        asked.append(request)
+        places.append(key.call)
+        return '{"reason": "r", "better": "neither"}'
+
+    await PairwiseReward(ScriptedModel(answer), votes=3).score_episode(episode())
+    assert places == [0, 3, 6, 9, 12, 15]
+    for request, first, second in ((asked[0], SHOWN, REFERENCE), (asked[3], REFERENCE, SHOWN)):
+        prompt = str(request.messages[0].content)
+        assert f"<<<first\n{first}\nfirst>>>\n\n<<<second\n{second}\nsecond>>>" in prompt
+        assert request.response_format == {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "preference",
+                "strict": True,
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "reason": {"type": "string"},
+                        "better": {"type": "string", "enum": ["first", "second", "neither"]},
+                    },
+                    "required": ["reason", "better"],
+                    "additionalProperties": False,
+                },
+            },
+        }
+
+
+def test_a_prompt_of_ones_own_shows_one_of_the_two(tmp_path: Path) -> None:
+    judge, prompt = preferring("x"), tmp_path / "pair.txt"
+    for text in ("Is {{first}} good?", "Is {{second}} good?"):
+        prompt.write_text(text)
+        PairwiseReward(judge, prompt=prompt)
+    prompt.write_text("Is {{task}} good?")
+    with pytest.raises(UsageError, match=r"has no place \{\{first\}\} or \{\{second\}\}; write it"):
+        PairwiseReward(judge, prompt=prompt)
 
 
 async def test_no_preference_is_a_fault() -> None:
@@ -106,3 +164,37 @@ def test_files_of_another_form_are_refused(tmp_path: Path, line: str) -> None:
     file.write_text(line)
     with pytest.raises(UsageError, match=r"(?s)others\.jsonl.*task_id"):
         read_conversations(file)
+
+
+def line(task: str, *messages: tuple[str, str]) -> str:
+    return json.dumps({"task_id": task, "messages": [{"role": role, "content": text} for role, text in messages]})
+
+
+def test_conversations_are_read_as_the_entries_of_their_messages(tmp_path: Path) -> None:
+    file = tmp_path / "others.jsonl"
+    file.write_text(
+        line("t", ("system", "Help."), ("user", "Hi."), ("assistant", "Bye."))
+        + "\n"
+        + line("t", ("assistant", "Again."))
+    )
+    found = read_conversations(file)
+    assert {task: tuple(talk) for task, talk in found.items()} == {"t": (Entry.user("Hi.", 1), Entry.agent("Bye.", 1))}
+
+
+def test_the_entry_of_a_message_is_heard_unless_it_is_internal() -> None:
+    calls = AssistantMessage.of(None, (ToolCall.of("c1", "find", {}),))
+    result = ToolMessage.of("c1", "none")
+    assert entry_of(SystemMessage.of("Help.")) is None
+    assert entry_of(UserMessage.of("Hi.")) == Entry.user("Hi.", 1)
+    assert entry_of(AssistantMessage.of("Bye.")) == Entry.agent("Bye.", 1)
+    assert entry_of(calls) == Entry(calls, "agent", turn=1)
+    assert entry_of(result) == Entry(result, "tool", turn=1)
+
+
+def test_files_are_refused_with_the_line_in_which_the_agent_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "others.jsonl"
+    file.write_text(f"{line('t', ('assistant', 'Bye.'))}\n\n{line('u', ('user', 'Hi.'))}")
+    with pytest.raises(UsageError, match=r"others\.jsonl, line 3 is not a .* the agent says nothing in it"):
+        read_conversations(file)
+    with pytest.raises(UsageError, match=r"nowhere\.jsonl cannot be read: .*; give a file of JSON lines"):
+        read_conversations(tmp_path / "nowhere.jsonl")
