@@ -196,5 +196,6 @@ def test_files_are_refused_with_the_line_in_which_the_agent_says_nothing(tmp_pat
     file.write_text(f"{line('t', ('assistant', 'Bye.'))}\n\n{line('u', ('user', 'Hi.'))}")
     with pytest.raises(UsageError, match=r"others\.jsonl, line 3 is not a .* the agent says nothing in it"):
         read_conversations(file)
+    assert tuple(read_conversations(file, None)["u"]) == (Entry.user("Hi.", 1),)
     with pytest.raises(UsageError, match=r"nowhere\.jsonl cannot be read: .*; give a file of JSON lines"):
         read_conversations(tmp_path / "nowhere.jsonl")
