@@ -78,7 +78,7 @@ class Judge:
 
         Args:
             ballot: the question.
-            read: turns the JSON of an answer into a verdict, or says why it is none.
+            read: turns the JSON of an answer into a verdict, or says why it is not one.
             key: the turn that is judged, for records.
             place: number of the question within that turn.
 

@@ -166,7 +166,7 @@ def require_verdicts(found: Mapping[str, object], problems: Mapping[str, Problem
     """Check that there is a verdict. The problems have to be recorded before, so that `query` finds them.
 
     Raises:
-        NothingJudged: there is none.
+        NothingJudged: no conversation got a verdict.
     """
     if problems and not found:
         name, first = min(problems.items())
